@@ -1,10 +1,9 @@
 """A store in object storage (S3, Google Cloud Storage, Azure) or behind a web server, by obstore.
 
-Credentials come the standard ways: environment variables, profiles, instance roles. `RemoteOptions` adds what they do
+Credentials come the standard ways: environment variables, profiles, instance roles. `place.REMOTE` adds what they do
 not say. A web server cannot list its files, so there the listing that `bmla store push` wrote is read instead.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +14,13 @@ from zarr.storage import ObjectStore
 
 from .errors import StoreError, UsageError
 from .listing import KEY as LISTING
-from .place import TEMPORARY, digest_bytes
+from .place import REMOTE, TEMPORARY, digest_bytes
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
 TIMEOUT_S = "30s"
-
-
-@dataclass
-class RemoteOptions:
-    """What the command line says about remote places.
-
-    Attributes:
-        endpoint: of an S3-compatible server, such as http://localhost:9000; None: the provider's own.
-        anonymous: read public data without credentials.
-    """
-
-    endpoint: str | None = None
-    anonymous: bool = False
-
-
-OPTIONS = RemoteOptions()
+ERRORS = (BaseError, OSError)  # obstore raises Python's own FileNotFoundError and PermissionError too
 
 
 def open_bucket(url: str, read_only: bool) -> "Bucket":
@@ -44,12 +28,12 @@ def open_bucket(url: str, read_only: bool) -> "Bucket":
     web = url.startswith(("http://", "https://"))
     if web and not read_only:
         raise UsageError(f"{url}: a web server can only be read; push to a path, s3://, gs:// or az://")
-    plain = url.startswith("http://") or (OPTIONS.endpoint or "").startswith("http://")
+    plain = url.startswith("http://") or (REMOTE.endpoint or "").startswith("http://")
     config: dict[str, Any] = {"client_options": {"timeout": TIMEOUT_S, **({"allow_http": True} if plain else {})}}
-    if OPTIONS.anonymous and not web:
+    if REMOTE.anonymous and not web:
         config["skip_signature"] = True
-    if OPTIONS.endpoint and url.startswith("s3://"):
-        config["endpoint"] = OPTIONS.endpoint
+    if REMOTE.endpoint and url.startswith("s3://"):
+        config["endpoint"] = REMOTE.endpoint
     try:
         return Bucket(url, from_url(url.rstrip("/"), **config), read_only)
     except (BaseError, ValueError) as error:
@@ -73,27 +57,27 @@ class Bucket:
     def read(self, key: str) -> bytes:
         try:
             return bytes(obstore.get(self.store, key).bytes())
-        except BaseError as error:
+        except ERRORS as error:
             raise translated(self, key, error) from error
 
     def write(self, key: str, data: bytes) -> None:
         try:
             obstore.put(self.store, key, data)
-        except BaseError as error:
+        except ERRORS as error:
             raise translated(self, key, error) from error
 
     def remove(self, key: str) -> None:
         try:
             obstore.delete(self.store, key)
-        except NotFoundError:
+        except FileNotFoundError:
             return
-        except BaseError as error:
+        except ERRORS as error:
             raise translated(self, key, error) from error
 
     def exists(self, key: str) -> bool:
         try:
             obstore.head(self.store, key)
-        except BaseError as error:
+        except ERRORS as error:
             problem = translated(self, key, error)
             if isinstance(problem, FileNotFoundError):
                 return False
@@ -113,13 +97,13 @@ class Bucket:
         try:
             pages = obstore.list(self.store, prefix=f"{key}/" if key else None)
             return dict(sorted((meta["path"], meta["size"]) for page in pages for meta in page))
-        except BaseError as error:
+        except ERRORS as error:
             raise translated(self, key, error) from error
 
     def modified_s(self, key: str) -> float:
         try:
             return obstore.head(self.store, key)["last_modified"].timestamp()
-        except BaseError as error:
+        except ERRORS as error:
             raise translated(self, key, error) from error
 
     def digest(self, key: str) -> dict[str, Any] | None:
@@ -148,12 +132,12 @@ class Bucket:
         return content
 
 
-def translated(bucket: Bucket, key: str, error: BaseError) -> Exception:
+def translated(bucket: Bucket, key: str, error: Exception) -> Exception:
     """obstore's error in bmla's words."""
     where = f"{bucket}/{key}".rstrip("/")
-    if isinstance(error, NotFoundError):
+    if isinstance(error, NotFoundError | FileNotFoundError):
         return FileNotFoundError(f"{where}: not there")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
         return StoreError(f"{where}: access denied: check the credentials, or give --anonymous for public data")
     return StoreError(f"{where}: {first_line(error)}")
 

@@ -45,7 +45,7 @@ def cached(
         run_transfer(plan, advance)
     os.utime(place)  # the time of its last use
     store = open_store(place)
-    store.keep = reader_lock(place)  # held as long as the store is open: it is not thrown away under its reader
+    reader_lock(place, store)  # as long as the store is open it is not thrown away under its reader
     return store
 
 

@@ -1,10 +1,11 @@
 """One writer at a time, by an advisory lock that the system gives back by itself when its owner is killed."""
 
 import fcntl
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from .errors import StoreBusy, StoreError
 
@@ -35,11 +36,11 @@ def writer_lock(path: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def reader_lock(path: Path) -> IO[str]:
-    """Marks the store at `path` as being read until the file that is given back is closed or its process ends."""
-    file = (path / READERS).open("a")
+def reader_lock(path: Path, reader: object) -> None:
+    """Marks the store at `path` as being read as long as `reader` and its process live."""
+    file = os.open(path / READERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+    weakref.finalize(reader, os.close, file)
 
 
 def in_use(path: Path) -> bool:

@@ -4,6 +4,7 @@ A key is a path inside the store with forward slashes.
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"  # how the name of a file begins that is still being written
 SCHEMES = ("s3://", "gs://", "az://", "http://", "https://")
+
+
+@dataclass
+class RemoteOptions:
+    """What a person says about remote places beside their URLs.
+
+    Attributes:
+        endpoint: of an S3-compatible server, such as http://localhost:9000; None: the provider's own.
+        anonymous: read public data without credentials.
+    """
+
+    endpoint: str | None = None
+    anonymous: bool = False
+
+
+REMOTE = RemoteOptions()  # one for the process, as credentials are
 
 
 class Place(Protocol):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import shard
-from .errors import StreamNotDone
 from .sealing import digest_json
 
 if TYPE_CHECKING:
@@ -53,15 +52,14 @@ class Packed:
 def load(store: "Store", stream: str, split: str | None) -> Packed:
     """See `Store.load`. One shard at a time is in memory beside the result."""
     head = store.head(stream)
-    if pending := store.pending(stream):
-        raise StreamNotDone(
-            f"{store.place}: stream {stream} is not done: {len(pending)} of {store.shards} shards are missing; "
-            "run `bmla extract` again with the same options: it goes on where it stopped"
-        )
-    wanted = np.zeros(store.identity.clips, bool)
-    wanted[store.clips.indices(split)] = True
+    rows = store.clips.indices(split)
+    store.require(stream, rows)
     entries = list(store.entries(stream))
-    lengths = np.concatenate([np.asarray(e.lengths, np.int64) for e in entries])
+    lengths = np.zeros(store.identity.clips, np.int64)
+    for entry in entries:
+        lengths[entry.start : entry.stop] = entry.lengths
+    wanted = np.zeros(store.identity.clips, bool)
+    wanted[rows] = True
     wanted &= lengths > 0
     offsets = np.concatenate([[0], np.cumsum(lengths[wanted])])
     values = np.empty((offsets[-1], *head.spec.feature_shape), head.spec.dtype)

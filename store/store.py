@@ -14,17 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
 from . import ledger, read, shard
 from .arrays import create_arrays, open_array
 from .clips import ClipTable
-from .errors import StoreError, StoreMismatch, StreamNotFound, UsageError
+from .errors import StoreError, StoreMismatch, StreamNotDone, StreamNotFound, UsageError
 from .folder import Folder
 from .groups import write_group
 from .head import COMPRESSIONS, Head, read_head, write_head
 from .identity import Identity, default_shard_size, read_identity, write_identity
 from .ledger import Entry
+from .origin import read_origin
 from .place import Place, cannot_write, digest_bytes, open_place
 from .spec import StreamSpec, differences
 
@@ -39,7 +41,6 @@ class Store:
         self.identity = identity
         self.dataset, self.task, self.classes = identity.dataset, identity.task, identity.classes
         self.shard_size = identity.shard_size
-        self.keep: object = None  # what must live as long as the store is open
 
     def __repr__(self) -> str:
         return f"<Store {self.place} {self.dataset}: {self.identity.clips} clips, {len(self.streams())} streams>"
@@ -135,6 +136,23 @@ class Store:
     def pending(self, stream: str) -> list[int]:
         """Numbers of the shards that are still to be done, ascending."""
         return sorted(set(range(self.shards)) - set(self.finished(stream)))
+
+    def require(self, stream: str, clips: "np.ndarray") -> None:
+        """Raises StreamNotDone where a shard that holds one of these clips (row numbers) is not finished here."""
+        finished = self.finished(stream)
+        lacking = np.setdiff1d(np.unique(clips // self.shard_size), finished)
+        if not len(lacking):
+            return
+        origin = read_origin(self.place)
+        there = set(origin.shards.get(stream, ())) if origin else set()
+        if there.issuperset(lacking.tolist()):
+            source = origin.source if origin and origin.source else "SOURCE"
+            what = f"`bmla store pull {source} {self.place} --stream {stream}` fetches them"
+        else:
+            what = "run `bmla extract` again with the same options: it goes on where it stopped"
+        raise StreamNotDone(
+            f"{self.place}: stream {stream} is not done: {len(lacking)} of {self.shards} shards are missing; {what}"
+        )
 
     def entries(self, stream: str) -> Iterator[Entry]:
         """The ledger's entries of a stream, in the order of the shards."""

@@ -1,0 +1,256 @@
+"""`bmla extract`: a data set's clips -> a feature store."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..extract.datasets import table as datasets
+from ..extract.encoders import table as encoders
+from ..store.errors import UsageError
+from .options import STORES, device_of, device_options, key_values, split_names
+
+if TYPE_CHECKING:
+    from ..extract.extraction import Summary
+    from ..extract.plan import Plan
+
+EXAMPLES = """\b
+Examples:
+  bmla extract --dataset lrw --gpu 0
+  bmla extract --dataset grid --target word --root data/grid --store stores/words.zarr
+  bmla extract --dataset grid --target letter --stream mouth.dct,audio.logspec --limit 200
+  bmla extract --dataset lrw --stream audio.hubert --model audio.hubert=microsoft/wavlm-base --layer audio.hubert=9
+  bmla extract --dataset manifest --root clips.csv --dry-run
+
+Killed or stopped? Run the same command again: it goes on after the last finished shard.
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option(
+    "--dataset",
+    required=True,
+    type=click.Choice(sorted(datasets.ADAPTERS)),
+    help="Which data set; see `bmla datasets`.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Its folder (or manifest).  [default: $BMLA_DATA/DATASET or data/DATASET]",
+)
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The store to make or go on with.  [default: stores/DATASET.zarr]"
+)
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    metavar="NAME",
+    help="What to extract, repeatable or with commas; see `bmla encoders`.  [default: the store's own; else all whose weights are here]",
+)
+@device_options
+@click.option("--target", help="grid: word, command, colour, preposition, letter, digit or adverb.")
+@click.option(
+    "--option",
+    "adapter_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other choice of the data set's adapter, such as margin_s=0.1 or split=sentence.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only N clips, drawn evenly at random (always the same)."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Look for model weights here first; also $BMLA_WEIGHTS.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="STREAM=ID",
+    help="Another model for a stream: a Hugging Face id, a folder, or a variant.",
+)
+@click.option(
+    "--layer", "layers", multiple=True, metavar="STREAM=N", help="Which hidden layer to keep.  [default: the last]"
+)
+@click.option(
+    "--detector",
+    type=click.Path(path_type=Path),
+    help="A RetinaFace checkpoint (.pth).  [default: the embedded mobilenet0.25]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes.  [default: one a core on the CPU, one on a GPU]",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Clips a shard of a new store.  [default: by the number of clips, at most 256]",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["none", "zstd"]),
+    default="none",
+    show_default=True,
+    help="Of new streams: none can be mapped into memory.",
+)
+@click.option(
+    "--max-failed",
+    default="1%",
+    show_default=True,
+    metavar="SHARE",
+    help="Exit with 1 when a larger share of the clips failed.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def extract(
+    dataset: str,
+    root: Path | None,
+    store: Path | None,
+    streams: tuple[str, ...],
+    device: str | None,
+    gpu: int | None,
+    target: str | None,
+    adapter_options: tuple[str, ...],
+    limit: int | None,
+    weights: tuple[Path, ...],
+    models: tuple[str, ...],
+    layers: tuple[str, ...],
+    detector: Path | None,
+    workers: int | None,
+    shard_size: int | None,
+    compression: str,
+    max_failed: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Extract features of sound and sight into a store.
+
+    Decodes each clip, finds and tracks the face, and writes one array a stream. A clip that fails is recorded with its
+    reason and left out; nothing is made up.
+    """
+    allowed = share(max_failed)
+    path = store or STORES / f"{dataset}.zarr"
+    folders = weight_folders(weights)
+    plan = plan_of(
+        dataset=dataset,
+        root=root or data_root(dataset),
+        store=path,
+        tools=dict(
+            streams=chosen_streams(split_names(streams), path, folders),
+            device=device_of(device, gpu),
+            weights=folders,
+            models=key_values("--model", models),
+            layers=integers("--layer", layers),
+            detector_weights=detector,
+        ),
+        options={**({"target": target} if target else {}), **key_values("--option", adapter_options)},
+        limit=limit,
+        shard_size=shard_size,
+        compression=compression,
+        workers=workers or ((os.cpu_count() or 1) if device_of(device, gpu) == "cpu" else 1),
+    )
+    show_plan(plan)
+    if dry_run:
+        return
+    summary = run(plan, quiet)
+    click.echo(json.dumps(to_json(summary), indent=2)) if as_json else show_summary(summary)
+    if summary.failed_share > allowed:
+        raise click.exceptions.Exit(1)
+
+
+def plan_of(*, tools: dict[str, Any], **config: Any) -> "Plan":
+    from ..extract.plan import ExtractConfig, make_plan
+    from ..extract.tools import ToolConfig
+
+    return make_plan(ExtractConfig(tools=ToolConfig(**tools), **config))
+
+
+def run(plan: "Plan", quiet: bool) -> "Summary":
+    """The extraction under a progress bar on stderr."""
+    from ..extract.extraction import extract as work
+    from .progress import clip_progress
+
+    with clip_progress(quiet) as progress:
+        return work(plan, progress.begin, progress.advance)
+
+
+def data_root(dataset: str) -> Path:
+    """$BMLA_DATA/DATASET, else data/DATASET."""
+    return Path(os.environ.get("BMLA_DATA", "data")) / dataset
+
+
+def weight_folders(given: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Folders to look in: those given, then those of $BMLA_WEIGHTS. Raises UsageError for one that is missing."""
+    if missing := [p for p in given if not p.is_dir()]:
+        raise UsageError(f"--weights: {missing[0]} is no folder")
+    return (*given, *(Path(p) for p in os.environ.get("BMLA_WEIGHTS", "").split(os.pathsep) if p))
+
+
+def chosen_streams(given: tuple[str, ...], store: Path, folders: tuple[Path, ...]) -> tuple[str, ...]:
+    """What was asked for; else the store's own; else everything whose weights are here, and a line on what is not."""
+    if given:
+        for name in given:
+            encoders.find(name)
+        return given
+    from ..extract.available import missing_streams
+    from ..extract.plan import streams_of
+
+    if there := streams_of(store):
+        return tuple(there)
+    missing = missing_streams(folders)
+    if missing:
+        click.echo(
+            f"without {', '.join(missing)}: the weights are not here (`bmla doctor` says how to get them)", err=True
+        )
+    return tuple(name for name in encoders.TABLE if name not in missing)
+
+
+def share(text: str) -> float:
+    """A share such as 1% or 0.01. Raises UsageError for anything else."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f'--max-failed: "{text}" is no share: expected such as 1% or 0.01')
+    return value
+
+
+def integers(option: str, values: tuple[str, ...]) -> dict[str, int]:
+    pairs = key_values(option, values)
+    if bad := [v for v in pairs.values() if not v.lstrip("-").isdigit()]:
+        raise UsageError(f'{option}: "{bad[0]}" is no whole number')
+    return {key: int(value) for key, value in pairs.items()}
+
+
+def show_plan(plan: "Plan") -> None:
+    """What is about to be done, on stderr."""
+    from ..extract.report import plan_lines
+
+    for line in plan_lines(plan):
+        click.echo(line, err=True)
+
+
+def show_summary(summary: "Summary") -> None:
+    from ..extract.report import summary_lines
+
+    for line in summary_lines(summary):
+        click.echo(line)
+
+
+def to_json(summary: "Summary") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(summary)

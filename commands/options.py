@@ -1,0 +1,69 @@
+"""Options that several commands share, and what they mean."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..store.errors import UsageError
+
+STORES = Path("stores")
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--device and --gpu; `device_of` turns them into torch's name."""
+    for option in (
+        click.option("--gpu", type=int, metavar="N", help="Use GPU number N (the same as --device cuda:N)."),
+        click.option("--device", metavar="NAME", help="cpu or cuda:N.  [default: cpu]"),
+    ):
+        command = option(command)
+    return command
+
+
+def device_of(device: str | None, gpu: int | None) -> str:
+    """Raises UsageError where the device is not there, naming those that are."""
+    if gpu is not None and device is not None:
+        raise UsageError("give --gpu or --device, not both")
+    name = f"cuda:{gpu}" if gpu is not None else (device or "cpu")
+    if name == "cpu":
+        return name
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f'--{"gpu" if gpu is not None else "device"}: "{name}" is no device: expected cpu or cuda:N')
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(number or 0) >= count:
+        there = (
+            f"this machine has {count} (numbers 0 to {count - 1})"
+            if count
+            else "torch finds no CUDA GPU on this machine"
+        )
+        raise UsageError(f"{name}: no such GPU: {there}; use --device cpu to work without")
+    return f"cuda:{int(number or 0)}"
+
+
+def split_names(values: Sequence[str]) -> tuple[str, ...]:
+    """Repeated and comma-separated names as one tuple without repetition, in the order given."""
+    return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+
+
+def key_values(option: str, values: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE words as a mapping. Raises UsageError for a word without "="."""
+    pairs = [v.partition("=") for v in values]
+    if bad := [key for key, equals, _ in pairs if not equals or not key]:
+        raise UsageError(f'{option}: "{bad[0]}" is not of the form NAME=VALUE')
+    return {key: value for key, _, value in pairs}
+
+
+def find_store(given: str | Path | None) -> str | Path:
+    """The store that was named (a path or a URL), or else the only one here. Raises UsageError for none or several."""
+    if given is not None:
+        return given
+    found = sorted(p.parent for folder in (Path(), STORES) for p in folder.glob("*/zarr.json"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError("no store here or in stores/: make one with `bmla extract`, or name one with --store")
+    raise UsageError(f"several stores here: name one with --store: {', '.join(map(str, found))}")

@@ -1,0 +1,188 @@
+"""`bmla store push | pull | merge | diff | ls`: stores between teammates."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..store.errors import UsageError
+from .options import split_names
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from ..store.transfer import Selection
+
+SOURCE = click.argument("source")
+TARGET = click.argument("target")
+QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--endpoint and --anonymous, for whatever reads or writes a URL; `set_remote` makes them count."""
+    for option in (
+        click.option("--anonymous", is_flag=True, expose_value=False, callback=set_anonymous, is_eager=True,
+                     help="Read public data without credentials."),
+        click.option("--endpoint", metavar="URL", expose_value=False, callback=set_endpoint, is_eager=True,
+                     help="Of an S3-compatible server, such as http://localhost:9000; also $AWS_ENDPOINT_URL."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def set_endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Also reads the variable that Amazon's own tools use."""
+    endpoint = value or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        from ..store.place import REMOTE
+
+        REMOTE.endpoint = endpoint
+
+
+def set_anonymous(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from ..store.place import REMOTE
+
+        REMOTE.anonymous = True
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--stream, --split and --limit; `selection_of` turns them into a Selection."""
+    for option in (
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Only as many shards as hold N clips, spread evenly.",
+        ),
+        click.option("--split", metavar="NAME", help="Only shards that hold clips of train, dev or test."),
+        click.option(
+            "--stream", "streams", multiple=True, metavar="NAME", help="Only these streams, repeatable or with commas."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def selection_of(streams: tuple[str, ...], split: str | None, limit: int | None) -> "Selection":
+    from ..store.transfer import Selection
+
+    return Selection(split_names(streams) or None, split, limit)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bmla store push stores/lrw.zarr s3://team/lrw.zarr\n  bmla store push stores/lrw.zarr /mnt/team/lrw.zarr --stream audio.hubert\n"
+)
+@SOURCE
+@TARGET
+@selection_options
+@remote_options
+@QUIET
+def push(source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool) -> None:
+    """Send what the other side lacks, by digest. Killed? Run it again: it goes on."""
+    transfer(source, target, selection_of(streams, split, limit), quiet, listing=True)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bmla store pull s3://team/lrw.zarr stores/lrw.zarr\n  bmla store pull https://data.example.org/lrw.zarr lrw.zarr --stream mouth.dct --split dev --limit 1000\n"
+)
+@SOURCE
+@TARGET
+@selection_options
+@remote_options
+@QUIET
+def pull(source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool) -> None:
+    """Fetch a store or a part of it. The part is a valid store that knows what it lacks."""
+    from ..store.place import is_url
+
+    if is_url(target):
+        raise UsageError(f"{target}: pull fetches to a path; to send to a URL: bmla store push")
+    transfer(source, target, selection_of(streams, split, limit), quiet, listing=False)
+
+
+@click.command(epilog="\b\nExample:\n  bmla store merge stores/train.zarr stores/test.zarr --into stores/all.zarr\n")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--into", required=True, type=click.Path(path_type=Path), help="The store to make.")
+@remote_options
+@QUIET
+def merge(sources: tuple[str, ...], into: Path, quiet: bool) -> None:
+    """Make one store of several of one data set: other clips of the same streams, or other streams of the same clips."""
+    from ..store import open_store
+    from ..store.merge import merge as join
+    from .progress import clip_progress
+
+    if len(sources) < 2:
+        raise UsageError("merge: give at least two stores")
+    opened = [open_store(s) for s in sources]
+    with clip_progress(quiet, "merge") as progress:
+        progress.begin(0, sum(len(s.clips) for s in opened))
+        merged = join(opened, into, progress.advance)
+    click.echo(f"{merged.place}: {len(merged.clips)} clips, {', '.join(merged.streams())}")
+
+
+@click.command(epilog="\b\nExample:\n  bmla store diff stores/mine.zarr s3://team/lrw.zarr\n")
+@click.argument("here")
+@click.argument("there")
+@remote_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(here: str, there: str, as_json: bool) -> None:
+    """How two stores differ: clips, streams, specifications, shards. Exits with 1 where they do."""
+    from ..store import open_store
+    from ..store.diff import diff as compare
+
+    lines = list(compare(open_store(here), open_store(there)))
+    click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines) or "no difference")
+    if lines:
+        raise click.exceptions.Exit(1)
+
+
+@click.command(epilog="\b\nExamples:\n  bmla store ls\n  bmla store ls s3://team --json\n")
+@click.argument("path", default="stores")
+@remote_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ls(path: str, as_json: bool) -> None:
+    """The stores in a folder or bucket: data set, streams, clips, size, date, provenance."""
+    from ..store.catalogue import catalogue
+    from ..store.place import is_url
+
+    if not is_url(path) and not Path(path).is_dir():
+        raise UsageError(f"{path}: no such folder")
+    shelves = list(catalogue(path))
+    if as_json:
+        click.echo(json.dumps([asdict(s) for s in shelves], indent=2))
+        return
+    if not shelves:
+        click.echo(f"{path}: no store here", err=True)
+    from .tables import shelves_table
+
+    if shelves:
+        click.echo(shelves_table(shelves), nl=False)
+
+
+def transfer(source: str, target: str, selection: "Selection", quiet: bool, listing: bool) -> None:
+    """Moves what `target` lacks under a progress bar; both may be paths or URLs."""
+    from contextlib import nullcontext
+
+    from ..store import open_store
+    from ..store.listing import write_listing
+    from ..store.lock import writer_lock
+    from ..store.place import is_url, open_place
+    from ..store.transfer import plan_transfer, run_transfer
+    from .progress import byte_progress
+
+    store: Store = open_store(source)
+    place = open_place(target, read_only=False)
+    if not is_url(target):
+        Path(target).mkdir(parents=True, exist_ok=True)
+    with nullcontext() if is_url(target) else writer_lock(Path(target)):
+        plan = plan_transfer(store, place, selection)
+        with byte_progress("transfer", plan.bytes, quiet) as advance:
+            run_transfer(plan, advance)
+        if listing and is_url(target):
+            write_listing(place)
+    click.echo(
+        f"{target}: {len(plan.items)} shards moved ({plan.bytes / 1e6:.1f} MB), {plan.present} were there already"
+    )

@@ -1,0 +1,90 @@
+"""Mouth crops and their DCT against the definition."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.mouth import (
+    MouthDctEncoder,
+    MouthDctOptions,
+    MouthRoiEncoder,
+    MouthRoiOptions,
+    zigzag,
+)
+from bmla.extract.faces.crops import MouthCrop, mouth_crop
+from bmla.store.errors import UsageError
+
+
+def written_out_coefficient(image: np.ndarray, u: int, v: int) -> float:
+    """One coefficient of the orthonormal DCT-II, by its sum."""
+    size = len(image)
+    norm = math.sqrt((1 if u == 0 else 2) / size) * math.sqrt((1 if v == 0 else 2) / size)
+    x = np.arange(size)
+    down = np.cos(math.pi * (2 * x + 1) * u / (2 * size))
+    across = np.cos(math.pi * (2 * x + 1) * v / (2 * size))
+    return norm * float(down @ image @ across)
+
+
+def test_zigzag_is_jpegs() -> None:
+    expected = [(0, 0), (0, 1), (1, 0), (2, 0), (1, 1), (0, 2), (0, 3), (1, 2), (2, 1), (3, 0), (4, 0)]
+    assert [tuple(p) for p in zigzag(80)[:, :11].T] == expected
+    rows, columns = zigzag(80)
+    assert sorted(rows * 80 + columns) == list(range(6400))
+
+
+def test_crops_are_those_of_the_landmarks(make_sight: Callable[[float, int], Sight]) -> None:
+    clip = make_sight(0.2, 0)
+    features = MouthRoiEncoder().encode([clip])[0]
+    assert features.values.shape == (5, 80, 80)
+    assert features.values.dtype == np.uint8
+    np.testing.assert_array_equal(features.values, mouth_crop(clip.frames, clip.landmarks, MouthCrop(size_px=80)))
+    assert features.values.std() > 5  # a mouth, no blank
+
+
+def test_coefficients_are_the_written_out_dct(make_sight: Callable[[float, int], Sight]) -> None:
+    clip = make_sight(0.24, 1)
+    values = MouthDctEncoder().encode([clip])[0].values
+    assert values.shape == (6, 128)
+    images = mouth_crop(clip.frames, clip.landmarks, MouthCrop(size_px=80)) / 255
+    places = [(0, 1), (1, 0), (2, 0), (1, 1), (0, 2)]
+    expected = np.array([[written_out_coefficient(image, u, v) for u, v in places] for image in images])
+    np.testing.assert_allclose(values[:, :5], expected, rtol=1e-3, atol=1e-3)
+    last = 5
+    slopes = [sum(k * (expected[min(t + k, last)] - expected[max(t - k, 0)]) for k in (1, 2)) / 10 for t in range(6)]
+    np.testing.assert_allclose(values[:, 64:69], slopes, rtol=1e-3, atol=1e-3)
+
+
+def test_brightness_alone_leaves_no_trace(make_sight: Callable[[float, int], Sight]) -> None:
+    clip = make_sight(0.12, 2)
+    plain = [
+        Sight(np.full_like(clip.frames, grey), clip.boxes, clip.landmarks, clip.valid, clip.scores)
+        for grey in (90, 160)
+    ]
+    for features in MouthDctEncoder().encode(plain):
+        np.testing.assert_allclose(features.values.astype(float), 0, atol=1e-6)
+
+
+def test_still_mouth_has_no_derivative(make_sight: Callable[[float, int], Sight]) -> None:
+    clip = make_sight(0.04, 3)
+    still = Sight(*(np.repeat(part, 6, axis=0) for part in vars(clip).values()))
+    values = MouthDctEncoder().encode([still])[0].values
+    assert values[:, :64].any()
+    assert not values[:, 64:].any()
+
+
+def test_sizes_are_options(make_sight: Callable[[float, int], Sight]) -> None:
+    clip = make_sight(0.08, 4)
+    assert MouthRoiEncoder(MouthRoiOptions(crop_px=96)).encode([clip])[0].values.shape == (2, 96, 96)
+    small = MouthDctEncoder(MouthDctOptions(crop_px=32, coefficients=20))
+    assert small.encode([clip])[0].values.shape == (2, *small.feature_shape) == (2, 40)
+    assert small.describe()["crop"]["size_px"] == 32
+
+
+@pytest.mark.parametrize("options", [{"coefficients": 0}, {"coefficients": 6400}, {"crop_px": 1}])
+def test_options_that_make_no_sense_are_usage_errors(options: dict) -> None:
+    with pytest.raises(UsageError, match=r"mouth\.dct: .* coefficients of a .* px crop"):
+        MouthDctOptions(**options)
+    with pytest.raises(UsageError, match=r"mouth\.roi"):
+        MouthRoiOptions(crop_px=0)
