@@ -5,6 +5,8 @@ Results come back to the one process that holds the writer's lock, so a killed e
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -70,14 +72,20 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(config: ToolConfig, root: Path, counter: Any, parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
-    _worker.update(tools=Tools(config), root=root, counter=counter, parent=parent)
+    _worker.update(tools=Tools(config), root=root, counter=counter)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent was killed: it holds both ends of its queue, so it would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    os._exit(1)
 
 
 def _run(task: Task) -> Done:
     def advance(clips: int) -> None:
-        if os.getppid() != _worker["parent"]:
-            os._exit(1)  # the parent was killed: nobody waits for this result
         with _worker["counter"].get_lock():
             _worker["counter"].value += clips
 

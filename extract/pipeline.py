@@ -98,9 +98,10 @@ def decode(clip: Clip, takes: set[str], root: Path) -> Prepared:
     if "sound" in takes:
         prepared.sound = attempt(clip, "sound", lambda: Sound(media.read_audio(source(root, clip.audio), *cut(clip))))
     if "sight" in takes:
-        crop = None if clip.crop_w is None else (clip.crop_x, clip.crop_y, clip.crop_w, clip.crop_h)
         prepared.frames = attempt(
-            clip, "video", lambda: media.read_frames(source(root, clip.video), *cut(clip), fps=clip.fps, crop=crop)
+            clip,
+            "video",
+            lambda: media.read_frames(source(root, clip.video), *cut(clip), fps=clip.fps, crop=clip.crop),
         )
     return prepared
 

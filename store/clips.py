@@ -79,6 +79,13 @@ class Clip:
     def duration_s(self) -> float:
         return self.end_s - self.start_s
 
+    @property
+    def crop(self) -> tuple[int, int, int, int] | None:
+        """x, y, width, height in pixels; None: the whole picture."""
+        if self.crop_x is None or self.crop_y is None or self.crop_w is None or self.crop_h is None:
+            return None
+        return self.crop_x, self.crop_y, self.crop_w, self.crop_h
+
 
 class ClipTable:
     """N clips as columns. Row number = index of the clip in every stream."""
@@ -164,7 +171,7 @@ class ClipTable:
         pairs = pc.value_counts(self.table[name].fill_null("-")).to_pylist()
         return dict(sorted((p["values"], p["counts"]) for p in pairs))
 
-    def select(self, indices: Sequence[int]) -> "ClipTable":
+    def select(self, indices: Sequence[int] | np.ndarray) -> "ClipTable":
         return ClipTable(self.table.take(pa.array(indices, pa.int64())))
 
     def digest(self) -> str:

@@ -28,6 +28,7 @@ from .identity import Identity, default_shard_size, read_identity, write_identit
 from .ledger import Entry
 from .origin import read_origin
 from .place import Place, cannot_write, digest_bytes, open_place
+from .reading.reader import Reader, open_reader
 from .spec import StreamSpec, differences
 
 CLIPS_KEY = "clips.parquet"
@@ -202,6 +203,26 @@ class Store:
             StreamNotFound, StreamNotDone, StoreError (damaged), UnknownName (split).
         """
         return read.load(self, stream, split)
+
+    def reader(
+        self,
+        stream: str,
+        split: str | None = None,
+        tier: str = "auto",
+        budget_bytes: int | None = None,
+        device: Any = None,
+    ) -> Reader:
+        """The finished clips of a stream (of one split), to be read in batches from wherever there is room for them.
+
+        Args:
+            tier: "gpu", "ram", "mmap" or "shard"; "auto": the first of them that fits.
+            budget_bytes: of memory for "auto"; None: half of what is free.
+            device: torch device that batches are made on; None: numpy arrays.
+
+        Raises:
+            As `load`, and UnknownName (tier), UsageError where this stream can't be read from that tier.
+        """
+        return open_reader(self, stream, split, tier, budget_bytes, device)
 
     def array(self, stream: str, name: str) -> "zarr.Array[Any]":
         """One of a stream's arrays (values, length, valid, status), proven to be what its head implies.

@@ -1,0 +1,1 @@
+"""Faces in video: RetinaFace detection, the track of one face, Dlib landmarks and crops."""

@@ -1,0 +1,165 @@
+"""Face crops (T, 128, 128, 3) from boxes and mouth crops (T, 80, 80) grey from landmarks, both steady in time.
+
+*Source:* section 4.1.2 of the BalanceMLA paper: face crops of 128 x 128 from RetinaFace, grey mouth crops of 80 x 80 from
+Dlib landmarks. It says neither how wide a crop is nor how it is aligned; that is ours, see `FaceCrop` and `MouthCrop`.
+
+Resampling: bilinear where the crop enlarges. Where it shrinks, bilinear alone would skip pixels (and flicker as the face
+moves), so the crop is first sampled at a whole multiple of its size that is no coarser than the picture, then averaged
+over blocks. Beyond the picture's border its edge pixels are repeated.
+"""
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...store.errors import UsageError
+from .landmarks import MOUTH, POINTS
+from .smoothing import smooth
+
+# The points of a face that do not move in speech: corners of the eyes, bridge and base of the nose. (13, 2), their mean over
+# 11 GRID clips after similarity alignment: centred, symmetric, in units of the distance between the eyes' centres.
+RIGID = (36, 39, 42, 45, 27, 28, 29, 30, 31, 32, 33, 34, 35)
+RIGID_MEAN = np.array(
+    [
+        *[(-0.696, -0.357), (-0.290, -0.340), (0.290, -0.340), (0.696, -0.357)],
+        *[(0.0, -0.419), (0.0, -0.223), (0.0, -0.032), (0.0, 0.171)],
+        *[(-0.228, 0.349), (-0.119, 0.390), (0.0, 0.419), (0.119, 0.390), (0.228, 0.349)],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """A square around the face box.
+
+    Attributes:
+        size_px: side of the crop.
+        margin: added on each side, as a share of the box's longer side. With 0.05 a face covers as much of the crop as in the
+            pictures that facenet-pytorch's networks were trained with (MTCNN's box enlarged by a quarter, made square by
+            stretching, which we don't do).
+        sigma_frames: centre and side of the square are smoothed over time by a Gaussian, so that the picture does not shake.
+    """
+
+    size_px: int = 128
+    margin: float = 0.05
+    sigma_frames: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (self.size_px >= 1 and self.margin > -0.5 and self.sigma_frames >= 0):
+            raise UsageError(f"{self}: expected size_px of at least 1, margin above -0.5, sigma_frames of at least 0")
+
+    def describe(self) -> dict[str, Any]:
+        """For the stream specification."""
+        return {"policy": "square around the face box", **asdict(self), "resampling": RESAMPLING}
+
+
+@dataclass(frozen=True)
+class MouthCrop:
+    """A square around the mouth, turned upright and brought to scale by the parts of the face that do not move in speech.
+
+    Attributes:
+        size_px: side of the crop.
+        width: side of the square in distances between the eyes: 1.5 reaches from the nose's base to the chin, about two mouths wide.
+        sigma_frames: angle, scale and centre are smoothed over time by a Gaussian, so that lips move and the crop does not.
+    """
+
+    size_px: int = 80
+    width: float = 1.5
+    sigma_frames: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (self.size_px >= 1 and self.width > 0 and self.sigma_frames >= 0):
+            raise UsageError(f"{self}: expected size_px of at least 1, width above 0, sigma_frames of at least 0")
+
+    def describe(self) -> dict[str, Any]:
+        """For the stream specification."""
+        return {"policy": "mouth, aligned by eyes and nose", **asdict(self), "colour": "grey", "resampling": RESAMPLING}
+
+
+RESAMPLING = "bilinear; block mean where it shrinks"
+
+
+def face_crop(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop = FaceCrop()) -> np.ndarray:
+    """Square crops around the face.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        boxes: (T, 4) x0 y0 x1 y1 in pixels, in every frame.
+
+    Returns:
+        (T, size, size, 3) uint8 RGB.
+    """
+    _check(frames, boxes, (4,), "boxes")
+    corners = boxes.astype(np.float64).reshape(-1, 2, 2)
+    longer = (corners[:, 1] - corners[:, 0]).max(axis=1)
+    if not (longer > 0).all():
+        raise UsageError(f"crop: the box of frame {int(np.argmin(longer))} has no area")
+    side = longer * (1 + 2 * crop.margin)
+    place = smooth(np.column_stack([corners.mean(axis=1), side]), crop.sigma_frames)  # (T, 3)
+    upright = [_place(centre, side, 0.0, crop.size_px) for *centre, side in place]
+    return np.stack([_warp(frame, matrix, crop.size_px) for frame, matrix in zip(frames, upright, strict=True)])
+
+
+def mouth_crop(frames: np.ndarray, landmarks: np.ndarray, crop: MouthCrop = MouthCrop()) -> np.ndarray:
+    """Grey crops around the mouth.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        landmarks: (T, 68, 2) pixels, in every frame.
+
+    Returns:
+        (T, size, size) uint8.
+    """
+    _check(frames, landmarks, (POINTS, 2), "landmarks")
+    points = landmarks.astype(np.float64) + 0.5  # dlib names pixels; their middles are meant
+    turn = alignment(points)  # (T, 2): eye distance times cosine and sine, which may be averaged where angles may not
+    place = smooth(np.column_stack([points[:, MOUTH].mean(axis=1), turn]), crop.sigma_frames)  # (T, 4)
+    matrices = [_place((x, y), crop.width * np.hypot(c, s), np.arctan2(s, c), crop.size_px) for x, y, c, s in place]
+    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    return np.stack([_warp(frame, matrix, crop.size_px) for frame, matrix in zip(grey, matrices, strict=True)])
+
+
+def alignment(points: np.ndarray) -> np.ndarray:
+    """Turn and size of faces: the similarity that brings the mean of the rigid points closest to each face.
+
+    Args:
+        points: (T, 68, 2) pixels.
+
+    Returns:
+        (T, 2): s cos(a), s sin(a); s is the distance between the eyes in pixels, a the angle, clockwise as seen.
+    """
+    x, y = np.moveaxis(points[:, RIGID] - points[:, RIGID].mean(axis=1, keepdims=True), 2, 0)  # each (T, 13)
+    u, v = RIGID_MEAN.T
+    return np.column_stack([x @ u + y @ v, y @ u - x @ v]) / (RIGID_MEAN**2).sum()
+
+
+def _place(centre: Any, side: float, angle: float, size_px: int) -> np.ndarray:
+    """(2, 3) matrix from crop to picture coordinates (of pixels' edges) of a turned square."""
+    x, y = centre
+    step = side / size_px
+    c, s = step * np.cos(angle), step * np.sin(angle)
+    half = size_px / 2
+    return np.array([[c, -s, x - half * (c - s)], [s, c, y - half * (s + c)]])
+
+
+def _warp(picture: np.ndarray, to_picture: np.ndarray, size_px: int) -> np.ndarray:
+    """The crop: (size, size[, 3]) uint8. `to_picture`: see `_place`."""
+    step = np.hypot(to_picture[0, 0], to_picture[1, 0])  # picture pixels a crop pixel
+    fine = max(1, ceil(step - 1e-6))
+    matrix = to_picture.copy()
+    matrix[:, :2] /= fine
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV counts from the middle of the first pixel
+    side = size_px * fine
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    crop = cv2.warpAffine(picture, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return crop if fine == 1 else cv2.resize(crop, (size_px, size_px), interpolation=cv2.INTER_AREA)
+
+
+def _check(frames: np.ndarray, measured: np.ndarray, shape: tuple[int, ...], name: str) -> None:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
+        raise UsageError(f"crop: frames are {frames.dtype} of shape {frames.shape}, expected uint8 (T, H, W, 3)")
+    if measured.shape != (len(frames), *shape) or not np.isfinite(measured).all():
+        raise UsageError(f"crop: {name} have shape {measured.shape}, expected finite {(len(frames), *shape)}")

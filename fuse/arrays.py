@@ -1,0 +1,119 @@
+"""Features of one's own as numpy arrays: training without a store."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..store.errors import UsageError
+from .data import Features, Stream, usable
+
+Arrays = Sequence[np.ndarray | None]
+
+
+def features_from_arrays(
+    labels: Sequence[int] | np.ndarray,
+    split: Sequence[str] | np.ndarray,
+    *,
+    audio: Arrays | None = None,
+    visual: Arrays | None = None,
+    audio_rate_hz: float = 50.0,
+    visual_rate_hz: float = 25.0,
+    audio_valid: Arrays | None = None,
+    visual_valid: Arrays | None = None,
+    classes: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> Features:
+    """Lays arrays end to end as features.
+
+    Args:
+        labels: (n,) class indices; -1: unknown, the clip is left out.
+        split: (n,) "train", "dev" or "test".
+        audio, visual: n arrays (T, l), float16 or float32; None for a clip that lacks the modality.
+        audio_valid, visual_valid: n arrays (T,) bool; None: all steps are valid.
+        classes: names; default "0", "1", …
+        ids, groups: n names; default the clip's number, and every clip a group of its own.
+
+    Raises:
+        UsageError: arrays that do not fit each other, or hold NaN at a valid step; no training or no test clips.
+    """
+    n = len(labels)
+    numbers = np.asarray(labels, np.int64)
+    names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(numbers.max(initial=0)) + 1))
+    given_ids = [str(i) for i in range(n)] if ids is None else list(ids)
+    given_groups = given_ids if groups is None else list(groups)
+    for what, given in (("split", split), ("audio", audio), ("visual", visual), ("ids", ids), ("groups", groups)):
+        if given is not None and len(given) != n:
+            raise UsageError(f"{what} has {len(given)} entries, expected one for each of the {n} labels")
+    if n and not -1 <= numbers.min() <= numbers.max() < len(names):
+        raise UsageError(f"labels reach from {numbers.min()} to {numbers.max()}, expected -1 to {len(names) - 1}")
+    if audio is None and visual is None:
+        raise UsageError("neither audio nor visual features were given")
+    place = torch.device(device)
+    streams = [
+        None if arrays is None else lay_out(modality, arrays, valid, rate_hz, place)
+        for modality, arrays, valid, rate_hz in (
+            ("audio", audio, audio_valid, audio_rate_hz),
+            ("visual", visual, visual_valid, visual_rate_hz),
+        )
+    ]
+    sha = hashlib.sha256(repr((numbers.tolist(), list(split), names, given_ids, given_groups)).encode())
+    for stream in streams:
+        if stream is not None:
+            sha.update(f"{stream.digest} {stream.values.dtype} {len(stream.values)}".encode())
+            for tensor in (stream.values, stream.valid, stream.lengths):
+                sha.update(tensor.cpu().numpy().tobytes())
+    everything = Features(
+        dataset="arrays",
+        task="classification",
+        classes=names,
+        ids=np.asarray(given_ids, object),
+        labels=torch.from_numpy(numbers),
+        split=np.asarray(split, object),
+        groups=np.asarray(given_groups, object),
+        audio=streams[0],
+        visual=streams[1],
+        digest=sha.hexdigest(),
+    )
+    return usable(everything, "the arrays")
+
+
+def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float, device: torch.device) -> Stream:
+    """One stream of arrays. Its specification is no more than modality, rate and length."""
+    given = [i for i, a in enumerate(arrays) if a is not None and len(a)]
+    if not given:
+        raise UsageError(f"no clip has {modality} features")
+    parts = [np.asarray(arrays[i]) for i in given]
+    masks = [validity(None if valid is None else valid[i], part) for i, part in zip(given, parts, strict=True)]
+    for i, part, mask in zip(given, parts, masks, strict=True):
+        check(f"{modality} of clip {i}", part, mask, parts[0].shape[-1])
+    lengths = np.zeros(len(arrays), np.int64)
+    lengths[given] = [len(part) for part in parts]
+    values = torch.from_numpy(np.concatenate(parts)).to(device)
+    return Stream(
+        f"{modality}.arrays",
+        rate_hz,
+        values,
+        torch.from_numpy(np.concatenate(masks)).to(device),
+        torch.from_numpy(np.cumsum(lengths) - lengths),
+        torch.from_numpy(lengths),
+        hashlib.sha256(f"arrays {modality} {rate_hz} {values.shape[1]}".encode()).hexdigest(),
+    )
+
+
+def validity(mask: np.ndarray | None, part: np.ndarray) -> np.ndarray:
+    """(T,) bool; all True where none was given."""
+    return np.ones(len(part), bool) if mask is None else np.asarray(mask, bool)
+
+
+def check(where: str, part: np.ndarray, mask: np.ndarray, length: int) -> None:
+    """Raises UsageError unless part is (T, length) of finite floats where mask is True."""
+    if part.ndim != 2 or part.shape[1] != length or part.dtype not in (np.float16, np.float32):
+        raise UsageError(f"{where}: {part.dtype} {part.shape}, expected float16 or float32 (T, {length})")
+    if mask.shape != part.shape[:1]:
+        raise UsageError(f"{where}: validity {mask.shape}, expected ({len(part)},)")
+    if not np.isfinite(part[mask]).all():
+        raise UsageError(f"{where}: valid steps hold NaN or infinite values")

@@ -1,0 +1,89 @@
+"""A model's answers about some clips, in big batches.
+
+Shape legend: n clips, c classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .data import Features
+from .models.base import FusionModel, Output
+
+BATCH_CLIPS = 256
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers about n clips.
+
+    Attributes:
+        ids, groups: (n,) text.
+        labels: (n,) int64.
+        result: (n, c) float32 log-probabilities of the model.
+        audio, visual: (n, c) float32 log-probabilities of the branches, or None; without meaning where not present.
+        alpha: (n, 1) or (n, c) float32, share of the audio branch, or None.
+        audio_present, visual_present: (n,) bool.
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray
+    result: np.ndarray
+    audio: np.ndarray | None
+    visual: np.ndarray | None
+    alpha: np.ndarray | None
+    audio_present: np.ndarray
+    visual_present: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n,) the most probable class."""
+        return self.result.argmax(1)
+
+
+def predict(
+    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str], **options: Any
+) -> Predictions:
+    """Answers about some clips, in evaluation mode; the model's mode is restored.
+
+    Args:
+        clips: (n,) indices into the features.
+        modalities: that the model takes.
+        options: passed on to the model (`brff=False`).
+    """
+    training = model.training
+    model.eval()
+    index = torch.from_numpy(clips)
+    outputs: list[Output] = []
+    with torch.inference_mode():
+        for chosen in index.split(BATCH_CLIPS):
+            outputs.append(model(*features.batch(chosen, modalities), **options))
+    model.train(training)
+    present = {
+        m: features.stream(m).present()[clips] if m in modalities else np.zeros(len(clips), bool)
+        for m in ("audio", "visual")
+    }
+    return Predictions(
+        ids=features.ids[clips],
+        groups=features.groups[clips],
+        labels=features.labels.numpy()[clips],
+        result=torch.cat([output.result for output in outputs]).cpu().numpy(),
+        audio=joined([output.audio for output in outputs]),
+        visual=joined([output.visual for output in outputs]),
+        alpha=joined([output.alpha for output in outputs]),
+        audio_present=present["audio"],
+        visual_present=present["visual"],
+    )
+
+
+def joined(parts: Sequence[torch.Tensor | None]) -> np.ndarray | None:
+    """The batches of one head end to end; None for a model without it."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known).cpu().numpy() if known else None

@@ -1,0 +1,251 @@
+"""The pictures of a sweep's report, as matplotlib figures: each answers one question.
+
+Text is drawn as shapes and never read as formulas, so a class may be called anything.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .run import Run
+from .summary import Row, Summary, as_number
+
+# Okabe and Ito (2008): told apart with any kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+INK, FAINT = "#222222", "#d9d9d9"
+WIDTH_IN = 8.0
+DPI = 110
+NUMBERED_CLASSES = 20  # up to here, every cell of the confusion matrix shows its count
+NAMED_CLASSES = 60  # up to here, every class is named at the axes
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "grid.color": "#eeeeee",
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "bmla",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Our own look, whatever the user's matplotlib settings; a letter that the font lacks is drawn as a box, silently."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The bytes of an "svg" or "png": the same figure gives the same bytes."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return buffer.getvalue()
+
+
+def draw_accuracies(summary: Summary) -> Figure:
+    """Which setting is right how often: one line each, a dot a seed, the mean and its interval."""
+    rows = summary.rows
+    figure, axes = canvas(0.9 + 0.34 * len(rows))
+    for y, row in enumerate(rows):
+        colour = COLOURS[0] if y == summary.best else INK
+        draw_interval(axes, row, y, colour, horizontal=True)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.get_yticklabels()[summary.best].set_fontweight("bold")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("test accuracy: mean, 95 % interval, and a dot for every seed")
+    axes.grid(False, axis="y")
+    return figure
+
+
+def draw_ratios(summary: Summary) -> Figure | None:
+    """How accuracy depends on the ratio; None where no model was trained with two ratios."""
+    rows = [row for row in summary.rows if row.ratio is not None]
+    ratios = sorted({str(row.ratio) for row in rows}, key=as_number)
+    if len(ratios) < 2:
+        return None
+    names = list(dict.fromkeys(row.label.removesuffix(f" {row.ratio}") for row in rows))
+    figure, axes = canvas(3.4)
+    for i, name in enumerate(names):
+        shift = 0.5 * ((i + 0.5) / len(names) - 0.5)
+        mine = sorted(
+            (r for r in rows if r.label.removesuffix(f" {r.ratio}") == name), key=lambda r: as_number(r.ratio)
+        )
+        places = [ratios.index(str(row.ratio)) + shift for row in mine]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(places, [row.mean for row in mine], color=colour, linewidth=1, label=name)
+        for x, row in zip(places, mine, strict=True):
+            draw_interval(axes, row, x, colour, horizontal=False)
+    alone = [row for row in summary.rows if row.ratio is None]
+    for i, row in enumerate(alone):
+        colour = COLOURS[(len(names) + i) % len(COLOURS)]
+        axes.axhline(row.mean, color=colour, linewidth=1, linestyle="--", label=row.label)
+    axes.set_xticks(range(len(ratios)), ratios)
+    axes.set_xlim(-0.5, len(ratios) - 0.5)
+    axes.set_xlabel("feature lengths, audio : visual")
+    axes.set_ylabel("test accuracy")
+    axes.grid(False, axis="x")
+    outside_legend(axes)
+    return figure
+
+
+def draw_curves(summary: Summary) -> Figure:
+    """How accuracy on dev grows, one panel a model: thin lines are seeds, thick ones their mean.
+
+    Epochs of a model that starts from trained branches are counted on from theirs, whose mean is dashed (audio) and dotted.
+    """
+    panels: dict[str, list[tuple[Row, tuple[Run, ...]]]] = {}
+    for row, runs in zip(summary.rows, summary.runs, strict=True):
+        panels.setdefault(row.model, []).append((row, runs))
+    columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH_IN, 0.5 + 2.5 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes, (model, settings) in zip(grid.flat, panels.items(), strict=False):
+        for i, (row, runs) in enumerate(settings):
+            colour = COLOURS[i % len(COLOURS)]
+            curves = np.array([[epoch["dev_accuracy"] for epoch in run.history] for run in runs])  # (s, epochs)
+            first = runs[0].config.pretrain_epochs + 1
+            epochs = np.arange(first, first + curves.shape[1])
+            marker = "o" if len(epochs) == 1 else None
+            if len(curves) > 1:
+                axes.plot(epochs, curves.T, color=colour, linewidth=0.6, alpha=0.45, marker=marker, markersize=2)
+            label = row.label.removeprefix(model).strip() or None
+            axes.plot(epochs, curves.mean(0), color=colour, linewidth=1.8, label=label, marker=marker, markersize=4)
+            for modality, line in (("audio", "--"), ("visual", ":")):
+                if modality in runs[0].branches:
+                    before = np.array([[e["dev_accuracy"] for e in run.branch_history(modality)] for run in runs]).mean(
+                        0
+                    )
+                    axes.plot(np.arange(1, len(before) + 1), before, color=colour, linewidth=0.9, linestyle=line)
+        axes.set_title(model)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if any(row.label != model for row, _ in settings):
+            axes.legend(fontsize=7, loc="lower right")
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("dev accuracy")
+    figure.supxlabel("epoch", fontsize=9)
+    return figure
+
+
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """What is taken for what: (c, c) counts, rows are the truth; colour is the share of the row."""
+    c = len(classes)
+    side = float(np.clip(0.42 * c + 1.6, 4.0, WIDTH_IN))
+    figure, axes = canvas(side, width_in=side + 0.6)
+    total = confusion.sum(1, keepdims=True)
+    share = np.divide(confusion, total, out=np.zeros(confusion.shape), where=total > 0)
+    few = c <= NAMED_CLASSES
+    norm = PowerNorm(
+        1.0 if few else 0.5, vmin=0, vmax=1
+    )  # of hundreds of classes, the few confusions would be too pale
+    image = axes.imshow(share, cmap="Blues", norm=norm, interpolation="nearest" if few else "antialiased")
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    axes.set_xlabel("taken for" if few else "class taken for it, by its number")
+    axes.set_ylabel("class" if few else "class, by its number")
+    if few:
+        size = float(np.clip(300 / c, 5, 9))
+        names = [clip_text(name) for name in classes]
+        axes.set_xticks(range(c), names, rotation=90 if c > 6 else 0, fontsize=size)
+        axes.set_yticks(range(c), names, fontsize=size)
+    if c <= NUMBERED_CLASSES:
+        for i, j in zip(*np.nonzero(confusion), strict=True):
+            axes.text(
+                j,
+                i,
+                str(confusion[i, j]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share[i, j] > 0.5 else INK,
+            )
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, label="share of the class's clips")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def draw_alpha(alpha: Sequence[float | None], classes: Sequence[str]) -> Figure | None:
+    """How much sound decides, for each class; None where no class has a weight."""
+    known = sorted((value, name) for value, name in zip(alpha, classes, strict=True) if value is not None)
+    if not known:
+        return None
+    values, names = np.array([v for v, _ in known]), [clip_text(n) for _, n in known]
+    if len(known) <= NAMED_CLASSES:
+        size = float(np.clip(500 / len(known), 6, 9))
+        figure, axes = canvas(0.8 + max(0.13, 0.02 * size) * len(known))
+        axes.barh(
+            range(len(known)),
+            values - 0.5,
+            left=0.5,
+            color=[COLOURS[1] if v < 0.5 else COLOURS[0] for v in values],
+            height=0.7,
+        )
+        axes.set_yticks(range(len(known)), names, fontsize=size)
+        axes.set_ylim(-0.6, len(known) - 0.4)
+        axes.grid(False, axis="y")
+        reach = max(0.05, float(np.abs(values - 0.5).max()) * 1.1)
+        axes.set_xlim(0.5 - reach, 0.5 + reach)
+        axes.axvline(0.5, color=INK, linewidth=0.8)
+        axes.set_xlabel("mean alpha: share of sound (right of the line) against sight (left)")
+    else:
+        figure, axes = canvas(3.0)
+        axes.fill_between(range(len(known)), 0.5, values, color=COLOURS[0], alpha=0.6, linewidth=0)
+        axes.axhline(0.5, color=INK, linewidth=0.8)
+        axes.set_xlabel(f"classes, from {names[0]} to {names[-1]}")
+        axes.set_ylabel("mean alpha: share of sound")
+    return figure
+
+
+def draw_interval(axes: Axes, row: Row, place: float, colour: str, horizontal: bool) -> None:
+    """Mean, interval and seeds of one setting: the seeds stand beside the line, so that none is hidden."""
+    low, high = row.interval
+    beside = [place + (0.22 if horizontal else 0.07)] * len(row.accuracies)
+    lines: list[tuple[Any, Any, dict[str, Any]]] = [
+        ([low, high], [place, place], dict(linewidth=2, solid_capstyle="butt")),
+        (row.accuracies, beside, dict(marker="o", linestyle="", markersize=4, alpha=0.7, markeredgewidth=0)),
+        ([row.mean], [place], dict(marker="|" if horizontal else "_", markersize=12, markeredgewidth=2)),
+    ]
+    for values, places, look in lines:
+        axes.plot(*((values, places) if horizontal else (places, values)), color=colour, **look)
+
+
+def canvas(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def outside_legend(axes: Axes) -> None:
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+
+
+def clip_text(name: str, limit: int = 24) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"

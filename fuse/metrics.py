@@ -1,0 +1,68 @@
+"""What a list of answers is worth: accuracy, F1, recall, confusions, each branch by itself, and the mean decision weight.
+
+A number that has no clips to stand on is None. UAR (unweighted average recall) and macro F1 are over the classes that occur.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+from .evaluate import Predictions
+
+
+def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[str, Any]:
+    """Everything that is reported about a run, as plain JSON values.
+
+    Args:
+        predictions: of the model as it was trained.
+        alone: of the same model with BRFF off, on the same clips; None where there is no BRFF.
+
+    Returns:
+        clips, accuracy, macro_f1, weighted_f1, uar, confusion (rows: truth); for models with branches audio_accuracy,
+        visual_accuracy (each over the clips that have the modality), audio_alone_accuracy, visual_alone_accuracy (BRFF
+        off), alpha (mean share of audio over clips with both modalities), alpha_per_class.
+    """
+    truth, predicted = predictions.labels, predictions.predicted
+    classes = predictions.result.shape[1]
+    result: dict[str, Any] = {
+        "clips": len(truth),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
+        "uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)),
+        "confusion": confusion_matrix(truth, predicted, labels=range(classes)).tolist(),
+    }
+    for modality in ("audio", "visual"):
+        result[f"{modality}_accuracy"] = branch_accuracy(predictions, modality)
+        result[f"{modality}_alone_accuracy"] = None if alone is None else branch_accuracy(alone, modality)
+    alpha = own_class_alpha(predictions)
+    result["alpha"] = mean(alpha[~np.isnan(alpha)])
+    result["alpha_per_class"] = [mean(alpha[(truth == c) & ~np.isnan(alpha)]) for c in range(classes)]
+    return result
+
+
+def branch_accuracy(predictions: Predictions, modality: str) -> float | None:
+    """Accuracy of one branch's own head over the clips that have its modality."""
+    answer = getattr(predictions, modality)
+    if answer is None:
+        return None
+    present = getattr(predictions, f"{modality}_present")
+    return mean((answer.argmax(1) == predictions.labels)[present])
+
+
+def own_class_alpha(predictions: Predictions) -> np.ndarray:
+    """(n,) the share of audio in the score of each clip's own class; NaN where it was not free to choose.
+
+    That is the sample's alpha without class-level weights, and alpha of the true class with them.
+    """
+    if predictions.alpha is None:
+        return np.full(len(predictions), np.nan)
+    column = predictions.labels if predictions.alpha.shape[1] > 1 else np.zeros(len(predictions), int)
+    alpha = predictions.alpha[np.arange(len(predictions)), column].astype(float)
+    return np.where(predictions.audio_present & predictions.visual_present, alpha, np.nan)
+
+
+def mean(values: np.ndarray) -> float | None:
+    """None of nothing."""
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,129 @@
+"""The parts that the models share: positions in seconds, masked attention, Transformer encoder, masked mean, projection.
+
+Shape legend: see `base.py`. Nothing here lets a step whose mask is False change any other number: not by padding, not by
+the other clips of a batch.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Input, Standardise, Steps
+
+POSITIONS_PER_S = 50  # one position is a step of HuBERT: at that rate, the angles are those of Vaswani et al. (2017)
+LONGEST_WAVELENGTH = 10_000  # in positions, over 2 pi (Vaswani et al.)
+FEED_FORWARD = 4  # hidden width over model width (Vaswani et al.)
+
+
+def positions(steps: int, width: int, rate_hz: float, device: torch.device | None = None) -> Tensor:
+    """(t, d) sines and cosines of the time of each step in seconds, so that streams of different rates agree."""
+    time = torch.arange(steps, device=device, dtype=torch.float32) * (POSITIONS_PER_S / rate_hz)
+    pairs = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    angles = time[:, None] * torch.exp(pairs * (-math.log(LONGEST_WAVELENGTH) / width))
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)  # (t, d)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """(b, t, d), (b, t) -> (b, d): M of the paper. Zero for a clip without any valid step."""
+    weight = mask.to(values.dtype)[..., None]
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
+    """Softmax attention over the valid steps; zero for a clip that has none.
+
+    Args:
+        query: (b, h, t1, d); key, value: (b, h, t2, d).
+        mask: (b, t2) bool: the keys that count.
+        scale: None: 1 / sqrt(d).
+
+    There is no dropout on the attention weights (ours): torch's fast kernels then apply on every device.
+    """
+    some = mask.any(1)[:, None]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=(mask | ~some)[:, None, None], scale=scale)
+    return out.masked_fill(~some[..., None, None], 0.0)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of some steps to the valid ones of another sequence (or of their own)."""
+
+    def __init__(self, width: int, heads: int, bias: bool = True):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, basic: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """(b, t1, d), (b, t2, d), (b, t2) -> (b, t1, d)."""
+        b, t1, d = basic.shape
+        query = self.query(basic).view(b, t1, self.heads, -1).transpose(1, 2)  # (b, h, t1, d / h)
+        key, value = self.key_value(other).view(b, -1, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind()
+        return self.out(attend(query, key, value, mask).transpose(1, 2).reshape(b, t1, d))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a GELU feed-forward, each a residual with its layer norm before or after it.
+
+    Dropout is on the output of each of the two, as in Vaswani et al. (2017).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, norm: str):
+        super().__init__()
+        self.before = norm == "pre"
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.widen, self.narrow = nn.Linear(width, FEED_FORWARD * width), nn.Linear(FEED_FORWARD * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if self.before:
+            y = self.norm_attention(x)
+            x = x + self.dropout(self.attention(y, y, mask))
+            return x + self.dropout(self.feed_forward(self.norm_forward(x)))
+        x = self.norm_attention(x + self.dropout(self.attention(x, x, mask)))
+        return self.norm_forward(x + self.dropout(self.feed_forward(x)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.narrow(F.gelu(self.widen(x)))
+
+
+class Encoder(nn.Module):
+    """Transformer encoder (Vaswani et al., 2017) over the valid steps."""
+
+    def __init__(self, width: int, heads: int, layers: int, dropout: float, norm: str):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout, norm) for _ in range(layers))
+        self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, t, d), (b, t) -> (b, t, d)."""
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class Project(nn.Module):
+    """Standardised features to a given length: `Linear(l -> d)`.
+
+    Weights are drawn after Glorot, so that features keep about unit variance and positions do not drown them.
+    """
+
+    def __init__(self, source: Input, width: int):
+        super().__init__()
+        self.rate_hz = source.rate_hz
+        self.standardise = Standardise(source.length)
+        self.linear = glorot(nn.Linear(source.length, width))
+
+    def forward(self, steps: Steps) -> Tensor:
+        """(b, t, l) -> (b, t, d)."""
+        return self.linear(self.standardise(steps))
+
+
+def glorot(linear: nn.Linear) -> nn.Linear:
+    """Draws the weights anew (Glorot and Bengio, 2010), with no bias to begin with."""
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

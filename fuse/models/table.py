@@ -1,0 +1,83 @@
+"""Every model by name: which modalities it takes, what it is, and where the paper describes it.
+
+Importing this file is light: a model's own file, and torch with it, is imported when it is built.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ...store.errors import UnknownName
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from .base import FusionModel, Input
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of the table.
+
+    Attributes:
+        takes: modalities, audio first.
+        summary: one line for a person.
+        paper: sections, figures and tables.
+        file: the file of this folder whose `build` makes it.
+    """
+
+    takes: tuple[str, ...]
+    summary: str
+    paper: str
+    file: str
+
+
+BOTH = ("audio", "visual")
+MODELS: dict[str, ModelEntry] = {
+    "transformer-ao": ModelEntry(("audio",), "Transformer on sound alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer"),
+    "transformer-vo": ModelEntry(
+        ("visual",), "Transformer on sight alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer"
+    ),
+    "transformer": ModelEntry(
+        BOTH,
+        "Transformer on both, concatenated in the proportion of --ratio",
+        "Sec. 3.1, Fig. 1, Table 1",
+        "transformer",
+    ),
+    "balancemla-ao": ModelEntry(
+        ("audio",), "BalanceMLA's audio branch, trained alone", "Sec. 4.1.2, Tables 1-2", "balancemla"
+    ),
+    "balancemla-vo": ModelEntry(
+        ("visual",), "BalanceMLA's visual branch, trained alone", "Sec. 4.1.2, Tables 1-2", "balancemla"
+    ),
+    "balancemla": ModelEntry(
+        BOTH,
+        "both branches, joined by bilateral residual fusion (BRFF), adaptive (ADF) and class-level (CLW) weights",
+        "Sec. 3.2, Fig. 2-3, Tables 1-3",
+        "balancemla",
+    ),
+}
+
+
+def entry(name: str) -> ModelEntry:
+    """Raises UnknownName, listing the models that there are."""
+    if name not in MODELS:
+        raise UnknownName("model", name, tuple(MODELS))
+    return MODELS[name]
+
+
+def takes(name: str) -> tuple[str, ...]:
+    """The modalities that a model takes, audio first."""
+    return entry(name).takes
+
+
+def build(config: "RunConfig", inputs: "Mapping[str, Input]", classes: int) -> "FusionModel":
+    """Makes a model with fresh weights, drawn from torch's global generator.
+
+    Args:
+        inputs: for each modality that the model takes, what one step of its stream is.
+        classes: C.
+    """
+    module = import_module(f".{entry(config.model).file}", __package__)
+    model: FusionModel = module.build(config, inputs, classes)
+    return model

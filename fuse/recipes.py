@@ -1,0 +1,54 @@
+"""The paper's training settings by name, and how a user's wishes turn into run configurations.
+
+*Source:* Sec. 4.1.2. BalanceMLA: 3e-4 for 25 epochs, then 5e-5 for 5 epochs of the composite, batches of 32. The Transformers of
+Sec. 3: 5e-7, batches of 16. At that rate AdamW needs thousands of epochs, so it is a recipe of its own, and the default is 1e-4 for
+30 epochs (ours). Schedule `long` (ours) trains the composite for 25 epochs before its 5 of fine-tuning.
+"""
+
+from typing import Any
+
+from ..store.errors import UnknownName
+from .config import RunConfig, canonical
+
+TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
+BRANCH = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 0, "batch_size": 32}
+COMPOSITE = {"pretrain_epochs": 25, "pretrain_lr": 3e-4, "finetune_epochs": 5, "finetune_lr": 5e-5, "batch_size": 32}
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "paper": {**COMPOSITE, "epochs": 0},
+    "long": {**COMPOSITE, "epochs": 25, "lr": 3e-4},
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper-sec3": {"lr": 5e-7},
+}
+
+
+def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", **wishes: Any) -> RunConfig:
+    """The configuration of one run.
+
+    Args:
+        schedule: of BalanceMLA's composite.
+        recipe: of the Transformers.
+        wishes: fields of RunConfig that the user set; None: not set. `epochs` and `lr` also set the pre-training of BalanceMLA's
+            branches, and the composite's first phase where the schedule has one; its fine-tuning has fields of its own.
+
+    Raises:
+        UnknownName, UsageError: a wish that can't be.
+    """
+    for what, name, known in (("schedule", schedule, SCHEDULES), ("recipe", recipe, RECIPES)):
+        if name not in known:
+            raise UnknownName(what, name, tuple(known))
+    if model == "balancemla":
+        settings = dict(SCHEDULES[schedule])
+    elif model.startswith("balancemla"):
+        settings = dict(BRANCH)
+    else:
+        settings = TRANSFORMER | RECIPES[recipe]
+    wished = {name: value for name, value in wishes.items() if value is not None}
+    if model == "balancemla":
+        for name in ("epochs", "lr"):
+            if name in wished:
+                settings[f"pretrain_{name}"] = wished[name]
+        if settings["epochs"] == 0:
+            wished.pop("epochs", None)
+    return canonical(RunConfig.from_dict({"model": model, **settings, **wished}))

@@ -1,0 +1,282 @@
+"""A finished run on disk: everything that is needed to read its results, to use the model again, and to say where both came from.
+
+    <run>/config.json          settings, features (digests), classes, versions, command, and what the run started from
+    <run>/metrics.jsonl        one line an epoch: losses, dev accuracy of every head, alpha, gradient norms
+    <run>/model.safetensors    weights of the best epoch, statistics of the features included
+    <run>/test.json            scores on dev and test
+    <run>/predictions.parquet  one row a test clip: id, group, label, log-probabilities of every head, alpha
+
+The folder is written under another name and renamed when it is whole.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..store.errors import BmlaError, StoreError, UsageError
+from .config import RunConfig
+from .data import Features
+from .evaluate import Predictions, predict
+from .models.base import FusionModel, Input
+from .models.table import build, takes
+from .train import Epoch, Trained
+
+FORMAT = 1
+HEADS = ("result", "audio", "visual", "alpha")
+LARGEST_LENGTH = 1 << 20  # of a feature, as in a stream specification
+LARGEST_CLASSES = 1 << 20
+
+
+class RunDamaged(BmlaError):
+    """A run folder does not hold what it should."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run. Made by `load_run` and `save_run`.
+
+    Attributes:
+        path: its folder.
+        document: config.json.
+        config: the settings.
+        history: one entry an epoch.
+        scores: test.json: "best" (the chosen epoch), "dev" and "test".
+    """
+
+    path: Path
+    document: dict[str, Any]
+    config: RunConfig
+    history: list[Epoch]
+    scores: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.document["classes"])
+
+    @property
+    def branches(self) -> dict[str, str]:
+        """The names of the runs that it started from, by modality; they are kept in the same folder."""
+        return dict(self.document.get("branches", {}))
+
+    def branch_history(self, modality: str) -> list[Epoch]:
+        """One entry an epoch of the run that a branch started from."""
+        return load_run(self.path.parent / self.branches[modality]).history
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Of the test clips."""
+        return read_predictions(self.path / "predictions.parquet")
+
+    def model(self, device: torch.device | str = "cpu") -> FusionModel:
+        """The model with its trained weights, in evaluation mode. Raises RunDamaged where the weights do not fit."""
+        streams = self.document["features"]["streams"]
+        inputs = {m: Input(streams[m]["length"], streams[m]["rate_hz"]) for m in takes(self.config.model)}
+        model = build(self.config, inputs, len(self.classes))
+        try:
+            model.load_state_dict(load_file(self.path / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise RunDamaged(f"{self.path}/model.safetensors: can't be used: {first_line(error)}") from error
+        return model.to(device).eval()
+
+    def predict(self, features: Features, split: str = "test", device: torch.device | str = "cpu") -> Predictions:
+        """The model's answers about the clips of a split that have one of its modalities.
+
+        Args:
+            device: where the features are.
+
+        Raises:
+            UsageError: these are not the features or the classes that the run was trained on.
+        """
+        modalities = takes(self.config.model)
+        for modality in modalities:
+            trained, given = self.document["features"]["streams"][modality], features.stream(modality)
+            if (given.digest, *given.input) != (trained["digest"], trained["length"], trained["rate_hz"]):
+                raise UsageError(
+                    f"{self.name}: these are not the {modality} features that it was trained on: got {given.name} "
+                    f"{given.digest[:12]}, expected {trained['name']} {trained['digest'][:12]}"
+                )
+        if features.classes != self.classes:
+            raise UsageError(
+                f"{self.name}: it was trained on {len(self.classes)} other classes: {shorten(self.classes)}"
+            )
+        return predict(self.model(device), features, features.clips(split, modalities), modalities)
+
+
+def run_name(config: RunConfig, features_digest: str) -> str:
+    """A folder's name: readable first, then a digest of the settings and of the features."""
+    parts = [config.model]
+    parts += ["without-" + "-".join(config.removed)] if config.removed else []
+    parts += [config.ratio.replace(":", "-")] if len(takes(config.model)) == 2 or config.ratio != "1:1" else []
+    identity = json.dumps([FORMAT, config.to_dict(), features_digest], sort_keys=True)
+    return "_".join([*parts, f"seed{config.seed}", hashlib.sha256(identity.encode()).hexdigest()[:10]])
+
+
+def save_run(
+    out: Path,
+    config: RunConfig,
+    features: Features,
+    trained: Trained,
+    scores: Mapping[str, Any],
+    predictions: Predictions,
+    provenance: Mapping[str, Any],
+) -> Run:
+    """Writes a run folder under `out` and returns the run.
+
+    Args:
+        provenance: more keys for config.json (command, store, seconds, branches).
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    streams = {m: features.stream(m) for m in takes(config.model)}
+    document = {
+        "format": FORMAT,
+        "config": config.to_dict(),
+        "features": {
+            "dataset": features.dataset,
+            "task": features.task,
+            "digest": features.digest,
+            "streams": {
+                m: {"name": s.name, "length": s.input.length, "rate_hz": s.rate_hz, "digest": s.digest}
+                for m, s in streams.items()
+            },
+            "notes": list(features.notes),
+        },
+        "classes": list(features.classes),
+        "parameters": sum(p.numel() for p in trained.model.parameters()),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("bmla", "numpy", "scikit-learn", "torch")},
+        },
+        **provenance,
+    }
+    target = out / run_name(config, features.digest)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=out))
+        try:
+            beside.chmod(0o755)
+            write_json(beside / "config.json", document)
+            write_json(beside / "test.json", scores)
+            lines = "".join(json.dumps(epoch, allow_nan=False) + "\n" for epoch in trained.history)
+            (beside / "metrics.jsonl").write_text(lines, "utf-8")
+            weights = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
+            save_file(weights, beside / "model.safetensors")
+            write_predictions(beside / "predictions.parquet", predictions)
+            if not target.exists():  # another process may have finished the same run meanwhile
+                beside.rename(target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"{out}: cannot write a run here: {error.strerror or error}") from error
+    return load_run(target)
+
+
+def load_run(path: str | Path) -> Run:
+    """Opens a finished run.
+
+    Raises:
+        UsageError: there is none at this path.
+        RunDamaged: a file of it is missing or can't be believed.
+    """
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{path}: no run here: expected a folder that `bmla fuse` wrote")
+    document, scores = read_json(path / "config.json"), read_json(path / "test.json")
+    try:
+        if document["format"] != FORMAT:
+            raise RunDamaged(f"{path}: a run of format {document['format']!r}; this bmla reads format {FORMAT}")
+        config = RunConfig.from_dict(document["config"])
+        classes, streams = document["classes"], document["features"]["streams"]
+        fits = all(
+            type(streams[m]["length"]) is int
+            and 0 < streams[m]["length"] <= LARGEST_LENGTH
+            and type(streams[m]["rate_hz"]) in (int, float)
+            and 0 < streams[m]["rate_hz"] <= 1e5
+            for m in takes(config.model)
+        )
+        if not fits or not 2 <= len(classes) <= LARGEST_CLASSES or not all(isinstance(c, str) for c in classes):
+            raise RunDamaged(f"{path}/config.json: the features or classes in it can't be")
+        history = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
+        if not isinstance(scores["test"]["accuracy"], float) or not isinstance(scores["best"]["dev_accuracy"], float):
+            raise RunDamaged(f"{path}/test.json: no accuracy in it")
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise RunDamaged(
+            f"{path}: damaged, remove it to train again: {type(error).__name__} {first_line(error)}"
+        ) from error
+    return Run(path, document, config, history, scores)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    columns: dict[str, Any] = {
+        "id": pa.array(predictions.ids.tolist(), pa.string()),
+        "group": pa.array(predictions.groups.tolist(), pa.string()),
+        "label": pa.array(predictions.labels, pa.int64()),
+        "audio_present": pa.array(predictions.audio_present),
+        "visual_present": pa.array(predictions.visual_present),
+    }
+    for head in HEADS:
+        if (values := getattr(predictions, head)) is not None:
+            flat = pa.array(np.ascontiguousarray(values, np.float32).ravel())
+            columns[head] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Raises RunDamaged."""
+    try:
+        table = pq.read_table(path, memory_map=False).combine_chunks()
+        heads = {head: np.stack(table[head].to_numpy()) for head in HEADS if head in table.column_names}
+        return Predictions(
+            ids=table["id"].to_numpy(),
+            groups=table["group"].to_numpy(),
+            labels=table["label"].to_numpy(),
+            result=heads["result"],
+            audio=heads.get("audio"),
+            visual=heads.get("visual"),
+            alpha=heads.get("alpha"),
+            audio_present=table["audio_present"].to_numpy(),
+            visual_present=table["visual_present"].to_numpy(),
+        )
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise RunDamaged(f"{path}: can't be read: {first_line(error)}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Raises RunDamaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunDamaged(f"{path}: can't be read: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shorten(names: tuple[str, ...], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -1,0 +1,62 @@
+"""Which clips train, which choose (dev) and which test: the store's splits, with dev carved out of train where it is missing."""
+
+import hashlib
+
+import numpy as np
+
+from ..store.clips import SPLITS
+from ..store.errors import UsageError
+
+DEV_SHARE = 0.1  # of the training clips, where the data set has no dev split
+DEV_SEED = 0  # not the run's seed: all runs of a sweep choose on the same clips
+
+
+def usable_splits(
+    split: np.ndarray, groups: np.ndarray, usable: np.ndarray, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The split of every clip that can be used.
+
+    Args:
+        split: (n,) "train", "dev", "test" or None.
+        groups: (n,) text; a group never gets into two splits.
+        usable: (n,) bool.
+        where: the data, for messages.
+
+    Returns:
+        (n,) split or None (not usable), and notes for the user.
+
+    Raises:
+        UsageError: no training or no test clips, or no way to carve out a dev split.
+    """
+    if unknown := sorted({str(s) for s in split if s is not None} - set(SPLITS)):
+        raise UsageError(f"{where}: unknown split {', '.join(unknown)}; expected {', '.join(SPLITS)}")
+    result = split.copy()
+    result[~usable] = None
+    for name in ("train", "test"):
+        if not (result == name).any():
+            raise UsageError(f"{where}: no usable clip in the {name} split: nothing to {name} with")
+    notes = []
+    if left_out := int((split != None).sum() - (result != None).sum()):  # noqa: E711 - elementwise
+        notes.append(
+            f"{left_out} clips are left out: no label among the classes, or no valid step in any loaded stream"
+        )
+    if not (result == "dev").any():
+        chosen = carve(groups, result == "train", where)
+        result[chosen] = "dev"
+        notes.append(
+            f"no dev split: {len(chosen)} of the training clips choose the epoch instead (whole recordings, seed {DEV_SEED})"
+        )
+    return result, tuple(notes)
+
+
+def carve(groups: np.ndarray, train: np.ndarray, where: str) -> np.ndarray:
+    """Clips of the groups whose hash is lowest, until they are DEV_SHARE of the training clips: stable and group-disjoint."""
+    names, counts = np.unique(groups[train].astype(str), return_counts=True)
+    if len(names) < 2:
+        raise UsageError(
+            f"{where}: no dev split, and all training clips are of one group ({names[0]}): none can be set apart"
+        )
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{DEV_SEED}:{names[i]}".encode()).digest())
+    enough = int(np.searchsorted(np.cumsum(counts[order]), DEV_SHARE * counts.sum())) + 1
+    chosen = names[order[: min(enough, len(names) - 1)]]
+    return np.flatnonzero(train & np.isin(groups.astype(str), chosen))

@@ -1,0 +1,152 @@
+"""Many runs over the same features, one after another in this process: models x ratios x seeds.
+
+The single-modality models that BalanceMLA starts from are runs as well, kept in the same folder: every run of the sweep that can
+share them does, and so does the next sweep.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..store.errors import UsageError
+from .config import PARTS, RunConfig, pretraining
+from .data import Features
+from .evaluate import predict
+from .metrics import scores
+from .models.balancemla import BalanceMLA
+from .models.single import SingleModality
+from .models.table import takes
+from .progress import Progress
+from .recipes import run_config
+from .run import Run, load_run, run_name, save_run
+from .train import clips_of, train
+
+
+def grid(
+    models: Sequence[str],
+    ratios: Sequence[str],
+    seeds: Sequence[int],
+    removals: Sequence[Sequence[str]] = ((),),
+    **wishes: Any,
+) -> list[RunConfig]:
+    """The runs of a sweep, each once: a model of one modality has no ratio and no parts, so it stands once a seed.
+
+    Args:
+        removals: parts of BalanceMLA to do without; each entry is a setting of its own.
+        wishes: see `recipes.run_config`.
+    """
+    configs = [
+        run_config(
+            model,
+            ratio="1:1" if len(takes(model)) == 1 else ratio,
+            seed=seed,
+            **{**wishes, **{part: part not in removed for part in PARTS}},
+        )
+        for model in models
+        for removed in removals
+        for ratio in ratios
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(configs))
+
+
+def run_sweep(
+    configs: Sequence[RunConfig],
+    features: Features,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    provenance: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Trains and tests what is not there yet, and returns all runs in the order asked for.
+
+    Args:
+        out: folder of the runs.
+        device: where the features are.
+        provenance: more keys for each run's config.json.
+
+    Raises:
+        UsageError: no configuration; or as `train`, before anything is trained where it can be told.
+        Diverged: the loss of a run became NaN; the runs before it are kept.
+    """
+    if not configs:
+        raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
+    progress = progress or Progress()
+    missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
+    for config in dict.fromkeys([*configs, *missing]):
+        for split in ("train", "dev", "test"):
+            clips_of(features, split, config)
+    reused = [c for c in dict.fromkeys(configs) if c not in missing]
+    progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features.digest) for c in reused])
+    try:
+        return [obtain(config, features, out, device, dict(provenance or {}), progress) for config in configs]
+    finally:
+        progress.end()
+
+
+def obtain(
+    config: RunConfig,
+    features: Features,
+    out: Path,
+    device: torch.device | str,
+    provenance: dict[str, Any],
+    progress: Progress,
+) -> Run:
+    """The finished run of this configuration: the one on disk, or a new one."""
+    if is_finished(config, features, out):
+        return load_run(out / run_name(config, features.digest))
+    starts = {m: obtain(p, features, out, device, provenance, progress) for m, p in starting_points(config).items()}
+    branches: dict[str, SingleModality] = {}
+    for modality, run in starts.items():
+        branch = run.model(device)
+        assert isinstance(branch, SingleModality)
+        branches[modality] = branch
+    began = time.monotonic()
+    progress.start(config)
+    share = len(takes(config.model))
+    trained = train(
+        config,
+        features,
+        branches=branches,
+        device=device,
+        on_epoch=lambda epoch: progress.advance(config, epoch, share),
+    )
+    modalities = takes(config.model)
+    results: dict[str, Any] = {"best": trained.best}
+    for split in ("dev", "test"):  # the only look at the test split, after the epoch was chosen on dev
+        clips = clips_of(features, split, config)
+        predictions = predict(trained.model, features, clips, modalities)
+        alone = None
+        if isinstance(trained.model, BalanceMLA) and config.brff:
+            alone = predict(trained.model, features, clips, modalities, brff=False)
+        results[split] = scores(predictions, alone)
+    seconds = round(time.monotonic() - began, 2)
+    origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    run = save_run(out, config, features, trained, results, predictions, provenance | origin)
+    progress.finish(run)
+    return run
+
+
+def starting_points(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs of one modality that a run starts from; none for models that start afresh."""
+    if config.model != "balancemla" or config.pretrain_epochs == 0:
+        return {}
+    return {modality: pretraining(config, modality) for modality in ("audio", "visual")}
+
+
+def needed(config: RunConfig) -> Iterable[RunConfig]:
+    """A run and those that it starts from."""
+    return (*starting_points(config).values(), config)
+
+
+def is_finished(config: RunConfig, features: Features, out: Path) -> bool:
+    return (out / run_name(config, features.digest) / "config.json").is_file()
+
+
+def work(config: RunConfig) -> int:
+    """What a run costs, in epochs of one modality."""
+    return config.total_epochs * len(takes(config.model))

@@ -1,0 +1,145 @@
+"""Laws of every model: what stands at masked steps, padding, order and company in a batch change nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bmla.fuse.config import RunConfig
+from bmla.fuse.models.base import FusionModel, Input, Output, Steps
+from bmla.fuse.models.table import MODELS, build, takes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+INPUTS = {"audio": Input(6, 50.0), "visual": Input(5, 20.0)}
+CLASSES = 3
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {} for name in MODELS},
+    "transformer 3:1": dict(ratio="3:1", norm="post"),
+    "balancemla bilinear": dict(attention="bilinear", gate_input="encoder"),
+    "balancemla post": dict(norm="post", mix="probabilities", ratio="1:3"),
+    "balancemla base": dict(brff=False, adf=False, clw=False),
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, FusionModel]:
+    """Each with random weights everywhere: zeros at the start would hide what they multiply."""
+    made = {}
+    for name, options in VARIANTS.items():
+        config = RunConfig(name.split()[0], width=8, heads=2, layers=2, brff_layers=2, **options)
+        torch.manual_seed(0)
+        model = build(config, INPUTS, CLASSES)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+        made[name] = model.eval()
+    return made
+
+
+Clip = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@st.composite
+def clips(draw: st.DrawFn) -> list[Clip]:
+    """1 to 4 clips with 0 to 7 steps of each modality, any of them invalid; at least one valid step in all."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    made = []
+    for _ in range(draw(st.integers(1, 4))):
+        masks = {m: np.array(draw(st.lists(st.booleans(), max_size=7)), bool) for m in INPUTS}
+        if not masks["audio"].any() and not masks["visual"].any():
+            masks["audio"] = np.array([True])
+        made.append({m: (rng.normal(size=(len(k), INPUTS[m].length)).astype(np.float32), k) for m, k in masks.items()})
+    return made
+
+
+def pad(batch: list[Clip], modality: str, more: int = 0, rubbish: float = 0.0) -> Steps:
+    t = max(max(len(clip[modality][1]) for clip in batch), 1) + more
+    values = np.full((len(batch), t, INPUTS[modality].length), rubbish, np.float32)
+    mask = np.zeros((len(batch), t), bool)
+    for i, clip in enumerate(batch):
+        x, valid = clip[modality]
+        values[i, : len(x)] = np.where(valid[:, None], x, rubbish)
+        mask[i, : len(x)] = valid
+    return Steps(torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def answer(model: FusionModel, batch: list[Clip], **options: Any) -> Output:
+    with torch.inference_mode():
+        return model(pad(batch, "audio", **options), pad(batch, "visual", **options))
+
+
+def assert_same(a: Output, b: Output, rows: list[int] | slice, present: dict[str, list[bool]]) -> None:
+    """Branch answers count only where their modality is present."""
+    torch.testing.assert_close(a.result[rows], b.result, atol=2e-5, rtol=2e-5)
+    for modality in ("audio", "visual"):
+        x, y, there = getattr(a, modality), getattr(b, modality), present[modality]
+        if x is not None:
+            torch.testing.assert_close(x[rows][there], y[there], atol=2e-5, rtol=2e-5)
+    if a.alpha is not None:
+        torch.testing.assert_close(a.alpha[rows], b.alpha, atol=2e-5, rtol=2e-5)
+
+
+def there(batch: list[Clip]) -> dict[str, list[bool]]:
+    return {m: [bool(clip[m][1].any()) for clip in batch] for m in INPUTS}
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=clips(), more=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_padding_order_and_company_change_nothing(
+    models: dict[str, FusionModel], name: str, batch: list[Clip], more: int, seed: int
+) -> None:
+    model = models[name]
+    batch = [clip for clip in batch if any(clip[m][1].any() for m in takes(name.split()[0]))]
+    if not batch:
+        return
+    out = answer(model, batch)
+    assert torch.isfinite(out.result).all()
+    torch.testing.assert_close(out.result.exp().sum(1), torch.ones(len(batch)))
+    for rubbish in (float("nan"), 1e20):
+        assert_same(out, answer(model, batch, more=more, rubbish=rubbish), slice(None), there(batch))
+    order = np.random.default_rng(seed).permutation(len(batch)).tolist()
+    shuffled = [batch[i] for i in order]
+    assert_same(out, answer(model, shuffled), order, there(shuffled))
+    for i, clip in enumerate(batch):
+        assert_same(out, answer(model, [clip]), [i], there([clip]))
+
+
+@pytest.mark.parametrize("name", [n for n in VARIANTS if len(takes(n.split()[0])) == 2])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=clips(), missing=st.sampled_from(["audio", "visual"]))
+def test_a_missing_modality_has_no_say(
+    models: dict[str, FusionModel], name: str, batch: list[Clip], missing: str
+) -> None:
+    other = "visual" if missing == "audio" else "audio"
+    batch = [clip for clip in batch if clip[other][1].any()]
+    if not batch:
+        return
+    none: list[Clip] = [{**clip, missing: (clip[missing][0][:0], clip[missing][1][:0])} for clip in batch]
+    masked: list[Clip] = [{**clip, missing: (clip[missing][0], np.zeros_like(clip[missing][1]))} for clip in batch]
+    out = answer(models[name], none)
+    torch.testing.assert_close(out.result, answer(models[name], masked, rubbish=7.0).result, atol=2e-5, rtol=2e-5)
+    if out.alpha is not None:
+        torch.testing.assert_close(out.result, getattr(out, other), atol=2e-5, rtol=2e-5)
+        assert (out.alpha == (1.0 if other == "audio" else 0.0)).all()
+
+
+@pytest.mark.parametrize("name", [n for n in VARIANTS if len(takes(n.split()[0])) == 2])
+def test_every_valid_step_of_both_modalities_counts(models: dict[str, FusionModel], name: str) -> None:
+    rng = np.random.default_rng(0)
+    clip: Clip = {m: (rng.normal(size=(4, i.length)).astype(np.float32), np.ones(4, bool)) for m, i in INPUTS.items()}
+    out = answer(models[name], [clip]).result
+    for modality in INPUTS:
+        for step in range(4):
+            values = clip[modality][0].copy()
+            values[step] += 3
+            changed = answer(models[name], [{**clip, modality: (values, clip[modality][1])}]).result
+            assert not torch.allclose(out, changed, atol=1e-4), (modality, step)
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_the_order_of_steps_matters(models: dict[str, FusionModel], name: str) -> None:
+    rng = np.random.default_rng(0)
+    clip: Clip = {m: (rng.normal(size=(6, i.length)).astype(np.float32), np.ones(6, bool)) for m, i in INPUTS.items()}
+    backwards: Clip = {m: (x[::-1].copy(), k) for m, (x, k) in clip.items()}
+    assert not torch.allclose(answer(models[name], [clip]).result, answer(models[name], [backwards]).result, atol=1e-4)

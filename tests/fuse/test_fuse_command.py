@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import pytest
+from bmla.commands.fuse import fuse
+from bmla.store.errors import StoreNotFound, UnknownName, UsageError
+from click.testing import CliRunner, Result
+
+SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--epochs", "2", "--finetune-epochs", "1", "--threads", "1"]
+
+
+def call(*words: str, store: Path | None = None) -> Result:
+    return CliRunner().invoke(fuse, [*(["--store", str(store)] if store else []), *words])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_one_command_trains_and_reports(tiny_store: Path, tmp_path: Path) -> None:
+    result = call("--ratio", "1:2", *SMALL, store=tiny_store)
+    assert result.exit_code == 0, result.output
+    assert "audio.logspec + mouth.dct" in result.stderr
+    assert (
+        "ratio 1:2: 10 audio + 22 visual features (rounded to multiples of 2 heads: 1:2.2 instead of 1:2)"
+        in result.stderr
+    )
+    assert "balancemla-ao 1:2 seed 0: test" in result.stderr
+    assert "balancemla 1:2" in result.stdout
+    assert "report: runs/tiny/report.html" in result.stdout
+    folder = tmp_path / "runs" / "tiny"
+    assert (folder / "report.html").is_file()
+    assert sum((path / "config.json").is_file() for path in folder.iterdir()) == 3
+
+
+def test_the_same_command_again_reuses_its_runs(tiny_store: Path) -> None:
+    words = ["--model", "transformer", "--seed", "0,1", *SMALL]
+    first = call(*words, store=tiny_store)
+    again = call(*words, store=tiny_store)
+    assert "2 finished run(s) reused" in again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_json_is_a_document_on_stdout_and_nothing_else(tiny_store: Path) -> None:
+    words = [
+        "--model",
+        "transformer-ao,transformer",
+        "--model",
+        "transformer-vo",
+        "--ratio",
+        "1:1,1:3",
+        "--seed",
+        "0",
+        "--json",
+    ]
+    result = call(*words, "--quiet", *SMALL, store=tiny_store)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [row["label"] for row in document["rows"]] == [
+        "transformer-ao",
+        "transformer 1:1",
+        "transformer 1:3",
+        "transformer-vo",
+    ]
+    assert document["report"] == "runs/tiny/report.html"
+    assert result.stderr == ""
+
+
+def test_the_ladder_of_parts(tiny_store: Path) -> None:
+    words = ["--without", "brff,adf,clw", "--without", "adf,clw", "--without", "clw", "--without", "none", "--json"]
+    document = json.loads(call(*words, *SMALL, store=tiny_store).stdout)
+    assert [row["without"] for row in document["rows"]] == [["brff", "adf", "clw"], ["adf", "clw"], ["clw"], []]
+
+
+def test_options_reach_the_run(tiny_store: Path, tmp_path: Path) -> None:
+    words = "--attention bilinear --schedule long --lr 0.002 --finetune-lr 0.0003 --batch-size 7 --dropout 0.2 --mix probabilities"
+    words += " --gate-input encoder --lambda-audio 0.5 --lambda-visual 2 --lr-scale-audio 0.3 --lr-scale-visual 0.4 --class-weights"
+    words += " --ratio 1:3 --ratio-mode fixed-base --seed 5 --audio audio.logspec --visual mouth.dct --out here"
+    result = call(*words.split(), *SMALL, store=tiny_store)
+    assert result.exit_code == 0, result.output
+    (folder,) = (tmp_path / "here").glob("balancemla_*")
+    config = json.loads((folder / "config.json").read_text())["config"]
+    expected = dict(
+        attention="bilinear", lr=0.002, pretrain_lr=0.002, finetune_lr=0.0003, batch_size=7, dropout=0.2, epochs=2, pretrain_epochs=2,
+        finetune_epochs=1, mix="probabilities", gate_input="encoder", lambda_audio=0.5, lambda_visual=2.0, lr_scale_audio=0.3,
+        lr_scale_visual=0.4, class_weights=True, ratio="1:3", ratio_mode="fixed-base", seed=5, audio="audio.logspec", visual="mouth.dct",
+        layers=1, width=16, heads=2,
+    )  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["--model", "balance"], UnknownName, 'unknown model "balance"; known: transformer-ao'),
+        (["--ratio", "0:1"], UsageError, 'ratio "0:1": expected two whole numbers'),
+        (["--seed", "one"], UsageError, '--seed: "one" is no whole number'),
+        (["--without", "gate"], UnknownName, 'unknown part of BalanceMLA "gate"; known: brff, adf, clw, none'),
+        (["--width", "30"], UsageError, "width 30 can't be shared among 8 heads"),
+        (["--epochs", "-3"], UsageError, "epochs is -3"),
+        (["--visual", "mouth.roi"], UsageError, "pictures, expected one vector a step"),
+        (["--gpu", "7"], UsageError, "cuda:7: no such GPU"),
+        (["--gpu", "0", "--device", "cpu"], UsageError, "not both"),
+    ],
+)
+def test_wrong_words_are_one_clear_line_and_nothing_is_written(
+    tiny_store: Path, tmp_path: Path, words: list[str], error: type[Exception], message: str
+) -> None:
+    result = call(*words, store=tiny_store)
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    assert isinstance(call(store=tmp_path / "none.zarr").exception, StoreNotFound)
+    assert isinstance(call().exception, UsageError)
+
+
+def test_the_only_store_is_found(tiny_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "stores").mkdir()
+    (tmp_path / "stores" / "tiny.zarr").symlink_to(tiny_store)
+    result = call("--model", "transformer", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs" / "tiny" / "report.html").is_file()
+
+
+def test_every_option_is_documented_and_help_has_runnable_examples() -> None:
+    result = call("--help")
+    assert result.exit_code == 0
+    for parameter in fuse.params:
+        assert getattr(parameter, "help", "") or parameter.name == "dropout", parameter.name
+    assert "bmla fuse --ratio 1:2 --gpu 0" in result.output

@@ -1,0 +1,139 @@
+import base64
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bmla.fuse.arrays import features_from_arrays
+from bmla.fuse.data import Features
+from bmla.fuse.figures import draw_alpha, draw_confusion, drawing, render
+from bmla.fuse.report import percent, results, table_columns, write_report
+from bmla.fuse.summary import Summary, summarise
+from bmla.fuse.sweep import grid, run_sweep
+
+SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=5e-3)
+WORST = ('<script>alert("1")</script>', "$\\frac{1}{0}$ & {{ 7 * 7 }}", "美国", "x" * 200)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def odd(make_features: Callable[..., Features]) -> Features:
+    """Classes with the worst names that there are, which nothing tells apart: all of them are confused."""
+    return replace(make_features(audio=0.0, visual=0.0, clips=120), classes=WORST, dataset="<b>data</b>")
+
+
+@pytest.fixture(scope="module")
+def summary(odd: Features, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    out = tmp_path_factory.mktemp("runs")
+    configs = grid(["transformer-ao", "transformer", "balancemla"], ["1:1", "1:2"], [0, 1], **SMALL)
+    return summarise(run_sweep(configs, odd, out))
+
+
+@pytest.fixture(scope="module")
+def page(summary: Summary, odd: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(tmp_path_factory.mktemp("out"), summary, odd, {"command": "bmla fuse --store '<i>x</i>'"})
+
+
+def test_the_answer_stands_first(page: Path, summary: Summary) -> None:
+    html = page.read_text("utf-8")
+    best = summary.rows[summary.best]
+    head = re.search(r"<h1>(.*?)</h1>", html, re.S)
+    assert head is not None
+    assert head[1].startswith(f"{best.label} gets {percent(best.mean)}")
+    assert f"± {100 * best.std:.1f} %" in head[1]
+    assert html.index("<h1>") < html.index("<table>") < html.index("<h2>Learning curves")
+
+
+def test_names_stay_text(page: Path) -> None:
+    html = page.read_text("utf-8")
+    assert "<script" not in html
+    assert "&lt;b&gt;data&lt;/b&gt;" in html
+    assert "<i>x" not in html
+    assert "&lt;script&gt;alert" in html  # among the pairs that are confused most
+    assert "<td>&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;</td>" in html
+    assert "{{ 7 * 7 }}" in html
+
+
+def test_the_page_needs_nothing_else(page: Path) -> None:
+    html = page.read_text("utf-8")
+    assert not re.search(r"https?://|//cdn|@import|url\(", html)
+    sources = re.findall(r'src="([^"]{0,40})', html)
+    assert len(sources) == 5
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(html) < 2_000_000
+
+
+def test_pictures_are_sound_svg_without_scripts_and_lie_beside_as_png(page: Path) -> None:
+    html = page.read_text("utf-8")
+    for text in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html):
+        svg = base64.b64decode(text)
+        assert b"<script" not in svg
+        ElementTree.fromstring(svg)  # noqa: S314 - our own bytes
+    names = sorted(p.name for p in (page.parent / "figures").iterdir())
+    assert names == ["accuracy.png", "alpha.png", "confusion.png", "curves.png", "ratios.png"]
+    assert all((page.parent / "figures" / name).read_bytes().startswith(PNG) for name in names)
+
+
+def test_the_table_has_every_setting_and_the_provenance_every_digest(
+    page: Path, summary: Summary, odd: Features
+) -> None:
+    html = page.read_text("utf-8")
+    for row in summary.rows:
+        assert f"<td>{row.label}</td>" in html
+    for text in (odd.digest, odd.stream("audio").digest, "scikit-learn", summary.best_run.name):
+        assert text in html
+
+
+def test_the_same_sweep_gives_the_same_bytes(page: Path, summary: Summary, odd: Features, tmp_path: Path) -> None:
+    again = write_report(tmp_path, summary, odd, {"command": "bmla fuse --store '<i>x</i>'"})
+    assert again.read_bytes() == page.read_bytes()
+    for file in (page.parent / "figures").iterdir():
+        assert (tmp_path / "figures" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_results_are_plain_json_and_say_how_the_best_was_chosen(page: Path, summary: Summary, odd: Features) -> None:
+    stored = json.loads((page.parent / "results.json").read_text("utf-8"))
+    assert stored == json.loads(json.dumps(results(summary, odd), allow_nan=False))
+    assert stored["best"]["label"] == summary.rows[summary.best].label
+    assert stored["best"]["chosen_by"] == "mean accuracy on dev"
+    assert len(stored["rows"]) == 5
+    assert len(stored["runs"]) == 10
+    assert set(stored["ratio_shares"]) == {"transformer", "balancemla"}
+
+
+def test_a_sweep_of_one_run_has_a_report_too(tmp_path: Path, odd: Features) -> None:
+    found = summarise(run_sweep(grid(["transformer-ao"], ["1:1"], [0], **SMALL), odd, tmp_path))
+    html = write_report(tmp_path, found, odd, {}).read_text("utf-8")
+    assert "1 seed," in html
+    assert "Accuracy per ratio" not in html
+    assert "How much sound decides" not in html
+    assert "±" not in re.search(r"<h1>.*?</h1>", html, re.S)[0]
+    assert [head for head, _ in table_columns(found.rows)][-1] == "dev acc %"
+    assert "alpha" not in [head for head, _ in table_columns(found.rows)]
+
+
+def test_notes_about_the_data_are_shown(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    audio = [rng.normal(size=(4, 3)).astype(np.float32) for _ in range(40)]
+    features = features_from_arrays([i % 2 for i in range(40)], ["train"] * 30 + ["test"] * 10, audio=audio)
+    found = summarise(run_sweep(grid(["transformer-ao"], ["1:1"], [0], **SMALL), features, tmp_path))
+    assert "no dev split: 3 of the training clips" in write_report(tmp_path, found, features, {}).read_text("utf-8")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 51, 500])
+def test_confusions_and_weights_can_be_drawn_for_any_number_of_classes(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"WORD{c}" for c in range(classes)]
+    confusion = rng.integers(0, 3, size=(classes, classes))
+    confusion[0] = 0  # a class without a test clip
+    with drawing():
+        svg = render(draw_confusion(confusion, names), "svg")
+        alpha = draw_alpha([None, *rng.random(classes - 1).tolist()], names)
+        assert alpha is not None
+        assert len(render(alpha, "png")) > 1000
+    assert len(svg) < 1_500_000
+    assert draw_alpha([None] * classes, names) is None
