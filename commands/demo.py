@@ -12,8 +12,8 @@ Examples:
 """
 
 SIZES = {  # fusion models small enough for two cores; the data set is small as well
-    False: ["--ratio", "1:4,1:2,1:1,2:1,4:1", "--seed", "0,1,2", "--layers", "2", "--width", "96"],
-    True: ["--ratio", "1:2,1:1,2:1", "--seed", "0", "--layers", "2", "--width", "64"],
+    False: ["--ratio", "1:2,1:1,2:1", "--seed", "0,1", "--layers", "2", "--width", "64"],
+    True: ["--ratio", "1:2,2:1", "--seed", "0", "--layers", "1", "--width", "64", "--epochs", "15"],
 }
 
 

@@ -1,6 +1,7 @@
 """`bmla fuse`: a feature store -> trained fusion models, their scores and a report."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
-from .options import device_of, device_options, find_store, split_names
+from .options import device_of, device_options, find_store, remote_options, split_names
 
 if TYPE_CHECKING:
     from ..fuse.config import RunConfig
@@ -36,8 +37,8 @@ NOTHING = "none"
 @click.option(
     "--store",
     "store_path",
-    type=click.Path(path_type=Path),
-    help="The feature store.  [default: the only one in . or stores/]",
+    metavar="PATH|URL",
+    help="The feature store; a remote one is cached.  [default: the only one in . or stores/]",
 )
 @click.option(
     "--model",
@@ -102,7 +103,9 @@ NOTHING = "none"
 )
 @click.option("--finetune-lr", type=float, metavar="X", help="Learning rate of fine-tuning.  [default: 5e-5]")
 @click.option("--batch-size", type=int, metavar="N", help="Clips a step.  [default: 16 transformer, 32 balancemla]")
-@click.option("--dropout", type=float, metavar="X", help="[default: 0.1]")
+@click.option(
+    "--dropout", type=float, metavar="X", help="On embeddings and on the outputs of every part.  [default: 0.1]"
+)
 @click.option(
     "--attention",
     type=click.Choice(["cross", "bilinear"]),
@@ -136,7 +139,19 @@ NOTHING = "none"
 )
 @click.option("--class-weights", is_flag=True, help="Weigh the loss by 1 / class frequency.")
 @device_options
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: one a core]")
+@remote_options
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes side by side on the CPU.  [default: one a core]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads of each process.  [default: cores / processes]",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -145,7 +160,7 @@ NOTHING = "none"
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks.")
 def fuse(
-    store_path: Path | None,
+    store_path: str | None,
     models: tuple[str, ...],
     ratios: tuple[str, ...],
     seeds: tuple[str, ...],
@@ -154,6 +169,7 @@ def fuse(
     visual: str | None,
     device: str | None,
     gpu: int | None,
+    workers: int | None,
     threads: int | None,
     out: Path | None,
     as_json: bool,
@@ -175,14 +191,25 @@ def fuse(
 
     streams = choose_streams(store, needed_modalities(names), audio, visual)
     configs = sweep_configs(names, split_names(ratios), streams, settings)
-    folder = out or Path("runs") / store.path.resolve().name.removesuffix(".zarr")
-    features = load(store, streams, place)
+    folder = out or Path("runs") / store.name
+    features = load(local_copy(store, streams, quiet), streams, place)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
-    runs = train(configs, features, folder, place, threads, store.path.name, quiet)
+    runs = train(configs, features, folder, place, shares(configs, place, workers, threads), store.name, quiet)
     summary, report = conclude(runs, features, folder)
     show_json(summary, features, report) if as_json else show_table(summary, report)
+
+
+def shares(configs: "list[RunConfig]", device: str, workers: int | None, threads: int | None) -> tuple[int, int]:
+    """Processes and threads of each. They depend on the sweep alone, not on what is left of it: a resumed run is the same."""
+    cores = os.cpu_count() or 1
+    if device != "cpu":
+        return 1, threads or cores
+    from ..fuse.sweep import needed
+
+    count = min(workers or cores, len({c for config in configs for c in needed(config)}))
+    return count, threads or max(1, cores // count)
 
 
 def check_models(names: tuple[str, ...]) -> None:
@@ -199,10 +226,23 @@ def needed_modalities(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(m for m in ("audio", "visual") if any(m in takes(name) for name in names))
 
 
-def open_named(path: Path | None) -> "Store":
+def open_named(path: str | None) -> "Store":
     from ..store import open_store
 
     return open_store(find_store(path))
+
+
+def local_copy(store: "Store", streams: dict[str, str], quiet: bool) -> "Store":
+    """The store itself, or for a remote one its cached shards: $BMLA_CACHE, else ~/.cache/bmla, at most $BMLA_CACHE_GB."""
+    if not store.place.remote:
+        return store
+    from ..store.cache import DEFAULT_LIMIT_BYTES, cached
+    from .progress import byte_progress
+
+    folder = Path(os.environ.get("BMLA_CACHE") or Path.home() / ".cache/bmla")
+    limit = float(os.environ.get("BMLA_CACHE_GB") or DEFAULT_LIMIT_BYTES / 1e9)
+    with byte_progress("fetch", 0, quiet) as bar:
+        return cached(store, list(streams.values()), folder, round(limit * 1e9), bar.begin, bar.advance)
 
 
 def seed_numbers(values: tuple[str, ...]) -> tuple[int, ...]:
@@ -260,7 +300,7 @@ def train(
     features: "Features",
     out: Path,
     device: str,
-    threads: int | None,
+    shares: tuple[int, int],
     store_name: str,
     quiet: bool,
 ) -> "list[Run]":
@@ -269,11 +309,20 @@ def train(
     from ..fuse.progress import Progress, StderrProgress
     from ..fuse.sweep import run_sweep
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    workers, threads = shares
+    torch.set_num_threads(threads)
     provenance = {"store": store_name, "command": command_line()}
     progress = Progress() if quiet else StderrProgress()
-    return run_sweep(configs, features, out, device=device, provenance=provenance, progress=progress)
+    return run_sweep(
+        configs,
+        features,
+        out,
+        device=device,
+        provenance=provenance,
+        progress=progress,
+        workers=workers,
+        threads=threads,
+    )
 
 
 def conclude(runs: "list[Run]", features: "Features", out: Path) -> "tuple[Summary, Path]":
@@ -312,5 +361,5 @@ def show_json(summary: "Summary", features: "Features", report: Path) -> None:
 
 
 def command_line() -> str:
-    """The command as it was typed, without the folder that the program lies in."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as it was typed."""
+    return shlex.join(["bmla", *sys.argv[1:]])

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,34 @@ def device_of(device: str | None, gpu: int | None) -> str:
         )
         raise UsageError(f"{name}: no such GPU: {there}; use --device cpu to work without")
     return f"cuda:{int(number or 0)}"
+
+
+def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--endpoint and --anonymous, for whatever reads or writes a URL; `set_remote` makes them count."""
+    for option in (
+        click.option("--anonymous", is_flag=True, expose_value=False, callback=set_anonymous, is_eager=True,
+                     help="Read public data without credentials."),
+        click.option("--endpoint", metavar="URL", expose_value=False, callback=set_endpoint, is_eager=True,
+                     help="Of an S3-compatible server, such as http://localhost:9000; also $AWS_ENDPOINT_URL."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def set_endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Also reads the variable that Amazon's own tools use."""
+    endpoint = value or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        from ..store.place import REMOTE
+
+        REMOTE.endpoint = endpoint
+
+
+def set_anonymous(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from ..store.place import REMOTE
+
+        REMOTE.anonymous = True
 
 
 def split_names(values: Sequence[str]) -> tuple[str, ...]:

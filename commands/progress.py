@@ -1,6 +1,6 @@
 """Progress on stderr: a bar with clips per second and the time left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -56,20 +56,34 @@ def clip_progress(quiet: bool, what: str = "extract") -> Iterator[ClipProgress]:
         yield progress
 
 
-@contextmanager
-def byte_progress(what: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over bytes with speed and the time left; gives a function that is called with bytes as they get done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+class ByteProgress:
+    """A bar over bytes with speed and the time left; its total may become known later."""
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda size: bar.advance(task, size)
+    def __init__(self, what: str, total: int, quiet: bool):
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn())
+        self.bar = Progress(*columns, *left, console=Console(stderr=True), disable=quiet)
+        self.task = self.bar.add_task(what, total=total)
+
+    def begin(self, total: int) -> None:
+        self.bar.update(self.task, total=total)
+
+    def advance(self, size: int) -> None:
+        self.bar.advance(self.task, size)
+
+
+@contextmanager
+def byte_progress(what: str, total: int, quiet: bool) -> Iterator[ByteProgress]:
+    progress = ByteProgress(what, total, quiet)
+    with progress.bar:
+        yield progress

@@ -1,7 +1,6 @@
 """`bmla store push | pull | merge | diff | ls`: stores between teammates."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,43 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
-from .options import split_names
+from .options import remote_options, split_names
 
 if TYPE_CHECKING:
     from ..store import Store
     from ..store.transfer import Selection
 
+PUSH_EXAMPLES = """\b
+Examples:
+  bmla store push stores/lrw.zarr s3://team/lrw.zarr
+  bmla store push stores/lrw.zarr /mnt/team/lrw.zarr --stream audio.hubert
+"""
+PULL_EXAMPLES = """\b
+Examples:
+  bmla store pull s3://team/lrw.zarr stores/lrw.zarr
+  bmla store pull https://data.example.org/lrw.zarr lrw.zarr --stream mouth.dct --split dev --limit 1000
+"""
 SOURCE = click.argument("source")
 TARGET = click.argument("target")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
-
-
-def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--endpoint and --anonymous, for whatever reads or writes a URL; `set_remote` makes them count."""
-    for option in (
-        click.option("--anonymous", is_flag=True, expose_value=False, callback=set_anonymous, is_eager=True,
-                     help="Read public data without credentials."),
-        click.option("--endpoint", metavar="URL", expose_value=False, callback=set_endpoint, is_eager=True,
-                     help="Of an S3-compatible server, such as http://localhost:9000; also $AWS_ENDPOINT_URL."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def set_endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """Also reads the variable that Amazon's own tools use."""
-    endpoint = value or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        from ..store.place import REMOTE
-
-        REMOTE.endpoint = endpoint
-
-
-def set_anonymous(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        from ..store.place import REMOTE
-
-        REMOTE.anonymous = True
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,9 +54,7 @@ def selection_of(streams: tuple[str, ...], split: str | None, limit: int | None)
     return Selection(split_names(streams) or None, split, limit)
 
 
-@click.command(
-    epilog="\b\nExamples:\n  bmla store push stores/lrw.zarr s3://team/lrw.zarr\n  bmla store push stores/lrw.zarr /mnt/team/lrw.zarr --stream audio.hubert\n"
-)
+@click.command(epilog=PUSH_EXAMPLES)
 @SOURCE
 @TARGET
 @selection_options
@@ -86,9 +65,7 @@ def push(source: str, target: str, streams: tuple[str, ...], split: str | None, 
     transfer(source, target, selection_of(streams, split, limit), quiet, listing=True)
 
 
-@click.command(
-    epilog="\b\nExamples:\n  bmla store pull s3://team/lrw.zarr stores/lrw.zarr\n  bmla store pull https://data.example.org/lrw.zarr lrw.zarr --stream mouth.dct --split dev --limit 1000\n"
-)
+@click.command(epilog=PULL_EXAMPLES)
 @SOURCE
 @TARGET
 @selection_options
@@ -179,8 +156,8 @@ def transfer(source: str, target: str, selection: "Selection", quiet: bool, list
         Path(target).mkdir(parents=True, exist_ok=True)
     with nullcontext() if is_url(target) else writer_lock(Path(target)):
         plan = plan_transfer(store, place, selection)
-        with byte_progress("transfer", plan.bytes, quiet) as advance:
-            run_transfer(plan, advance)
+        with byte_progress("transfer", plan.bytes, quiet) as bar:
+            run_transfer(plan, bar.advance)
         if listing and is_url(target):
             write_listing(place)
     click.echo(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import find_store
-from .share import diff, ls, merge, pull, push, remote_options
+from .options import find_store, remote_options
+from .share import diff, ls, merge, pull, push
 
 if TYPE_CHECKING:
     from ..store.info import StoreInfo
@@ -72,8 +72,8 @@ def verify(path: str | None, deep: bool, repair: bool, as_json: bool) -> None:
     from .progress import byte_progress
 
     opened = open_store(find_store(path), read_only=not repair)
-    with byte_progress("verify", total_bytes(opened), quiet=not deep) as advance:
-        problems = check(opened, deep, advance)
+    with byte_progress("verify", total_bytes(opened), quiet=not deep) as bar:
+        problems = check(opened, deep, bar.advance)
     bad = [p for p in problems if not p.harmless]
     if as_json:
         click.echo(json.dumps([asdict(p) for p in problems], indent=2))

@@ -5,8 +5,6 @@ Results come back to the one process that holds the writer's lock, so a killed e
 
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,10 +15,10 @@ from typing import Any
 import torch
 
 from ..store.errors import BmlaError
+from ..store.processes import POLL_S, end_with_parent
 from .pipeline import Done, Task, run_shard
 from .tools import ToolConfig, Tools
 
-POLL_S = 0.2
 DECODERS_PER_GPU = 8  # threads that decode ahead of one GPU
 
 
@@ -72,16 +70,9 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(config: ToolConfig, root: Path, counter: Any, parent: int) -> None:
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent(parent)
     torch.set_num_threads(1)
     _worker.update(tools=Tools(config), root=root, counter=counter)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent was killed: it holds both ends of its queue, so it would wait for ever."""
-    while os.getppid() == parent:
-        time.sleep(POLL_S)
-    os._exit(1)
 
 
 def _run(task: Task) -> Done:

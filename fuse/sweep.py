@@ -1,4 +1,4 @@
-"""Many runs over the same features, one after another in this process: models x ratios x seeds.
+"""Many runs over the same features, in this process or in several side by side: models x ratios x seeds.
 
 The single-modality models that BalanceMLA starts from are runs as well, kept in the same folder: every run of the sweep that can
 share them does, and so does the next sweep.
@@ -23,6 +23,7 @@ from .progress import Progress
 from .recipes import run_config
 from .run import Run, load_run, run_name, save_run
 from .train import clips_of, train
+from .workers import run_parallel
 
 
 def grid(
@@ -61,12 +62,16 @@ def run_sweep(
     device: torch.device | str = "cpu",
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    threads: int = 1,
 ) -> list[Run]:
     """Trains and tests what is not there yet, and returns all runs in the order asked for.
 
     Args:
         out: folder of the runs.
         device: where the features are.
+        workers: processes that train side by side, on a CPU; 1: this one, with as many threads as torch is set to.
+        threads: of each worker.
         provenance: more keys for each run's config.json.
 
     Raises:
@@ -83,6 +88,10 @@ def run_sweep(
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
     progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features.digest) for c in reused])
     try:
+        if workers > 1 and len(missing) > 1:
+            first = [c for c in missing if not starting_points(c)]
+            waves = (first, [c for c in missing if starting_points(c)])
+            run_parallel(waves, features, out, provenance or {}, progress, min(workers, len(missing)), threads)
         return [obtain(config, features, out, device, dict(provenance or {}), progress) for config in configs]
     finally:
         progress.end()

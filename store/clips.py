@@ -128,7 +128,7 @@ class ClipTable:
     def check(self) -> None:
         """Raises StoreError where a row breaks a rule that readers rely on."""
         ids = self.table["id"]
-        if pc.count_distinct(ids).as_py() != len(self):
+        if self.table.select(["id"]).group_by("id").aggregate([]).num_rows != len(self):
             repeated = [v["values"] for v in pc.value_counts(ids).to_pylist() if v["counts"] > 1]
             raise StoreError(f'clip table: id "{repeated[0]}" stands more than once; ids must be unique')
         bad = np.flatnonzero(~(self.column("end_s") > self.column("start_s")) | ~(self.column("start_s") >= 0))

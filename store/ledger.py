@@ -100,7 +100,7 @@ def read_entry(place: Place, stream: str, shard: int, expected: tuple[int, int],
         raise StoreError(f"{where}: says clips {entry.start}:{entry.stop}, expected {expected[0]}:{expected[1]}")
     if len(entry.lengths) != entry.stop - entry.start:
         raise StoreError(f"{where}: {len(entry.lengths)} lengths for {entry.stop - entry.start} clips")
-    if not all(type(n) is int and 0 <= n <= steps for n in entry.lengths):
+    if {*map(type, entry.lengths)} != {int} or min(entry.lengths) < 0 or max(entry.lengths) > steps:
         raise StoreError(f"{where}: a length is not between 0 and the stream's {steps} steps")
     for name, file in entry.files.items():
         if file is not None and not (type(file.get("bytes")) is int and isinstance(file.get("sha256"), str)):

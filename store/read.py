@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import shard
+from .reading.files import StreamFiles
+from .reading.memory import zeros
+from .reading.reader import files_and_rows
+from .reading.tiers import load_valid, load_values
 from .sealing import digest_json
 
 if TYPE_CHECKING:
@@ -50,38 +53,21 @@ class Packed:
 
 
 def load(store: "Store", stream: str, split: str | None) -> Packed:
-    """See `Store.load`. One shard at a time is in memory beside the result."""
-    head = store.head(stream)
-    rows = store.clips.indices(split)
-    store.require(stream, rows)
-    entries = list(store.entries(stream))
-    lengths = np.zeros(store.identity.clips, np.int64)
-    for entry in entries:
-        lengths[entry.start : entry.stop] = entry.lengths
-    wanted = np.zeros(store.identity.clips, bool)
-    wanted[rows] = True
-    wanted &= lengths > 0
-    offsets = np.concatenate([[0], np.cumsum(lengths[wanted])])
-    values = np.empty((offsets[-1], *head.spec.feature_shape), head.spec.dtype)
-    valid = np.empty(offsets[-1], bool)
-    arrays = [store.array(stream, name) for name in ("values", "valid")]
-    at = 0
-    for entry in entries:
-        rows = wanted[entry.start : entry.stop]
-        if not rows.any():
-            continue
-        block, block_valid = (shard.read_part(array, entry) for array in arrays)
-        inside = np.arange(block.shape[1]) < np.where(rows, entry.lengths, 0)[:, None]
-        end = at + int(inside.sum())
-        values[at:end], valid[at:end] = block[inside], block_valid[inside]
-        at = end
-    return Packed(values, valid, offsets, np.flatnonzero(wanted))
+    """See `Store.load`. Beside the result, some MB are in memory."""
+    files, rows = files_and_rows(store, stream, split)
+    spec, what = files.head.spec, f"{store.place}: stream {stream}"
+    values = zeros((rows.steps, *spec.feature_shape), spec.dtype, what)
+    valid = zeros((rows.steps,), "bool", what)
+    load_values(files, rows, values)
+    load_valid(files, rows, valid)
+    return Packed(values, valid, np.append(rows.starts, rows.steps), rows.clips)
 
 
 def valid_steps(store: "Store", stream: str) -> int:
     """See `Store.valid_steps`."""
-    valid = store.array(stream, "valid")
-    return sum(int(shard.read_part(valid, entry).sum()) for entry in store.entries(stream))
+    entries = list(store.entries(stream))
+    files = StreamFiles(store.place, store.head(stream), store.identity.clips, store.shard_size, entries)
+    return sum(int(files.valid(entry.shard).sum()) for entry in entries)
 
 
 def digest(store: "Store", streams: Sequence[str]) -> str:

@@ -47,6 +47,12 @@ class Store:
         return f"<Store {self.place} {self.dataset}: {self.identity.clips} clips, {len(self.streams())} streams>"
 
     @property
+    def name(self) -> str:
+        """The last part of its path or URL, without .zarr."""
+        where = str(self.place) if self.place.remote else str(self.path.resolve())
+        return where.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
+
+    @property
     def path(self) -> Path:
         """The store's folder. Raises UsageError for a store that is not on a local disk."""
         if not isinstance(self.place, Folder):

@@ -3,7 +3,7 @@
 The portrait is scikit-image's `astronaut`: Eileen Collins, photographed by NASA, public domain. She smiles with her lips
 apart. Two smooth warps (thin-plate splines), one of all that lies above the line of the lips and one of all below it,
 carry upper lip, lower lip, chin and cheeks to a mouth shape; between them the inside of the mouth is painted: dark, her
-own upper teeth, a tongue. All constants are in pixels of the portrait; the contours were read off it by eye.
+own upper teeth, a tongue. Lengths are in pixels of the portrait; the pictures are ZOOM times as large.
 
 Shape legend: S = 9 places from the left corner of the mouth (s = -1) to the right one (s = 1); h x w: the patch.
 """
@@ -13,25 +13,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-ZOOM = 1.5  # the face is 90 pixels wide in the portrait and 130 in LRW
-ORIGIN = np.array([96.0, 2.0])  # the part of the portrait that is used, 260 pixels square
-SIDE = 390  # of that part, zoomed
-FACE_CENTRE = (np.array([225.0, 122.0]) - ORIGIN) * ZOOM  # between eyes and chin
-PATCH = (170, 116, 280, 206)  # x0, y0, x1, y1: what moves
+from .portrait import (
+    CHEEKS,
+    CHIN,
+    CORNERS,
+    INNER_LOWER,
+    INNER_UPPER,
+    ORIGIN,
+    OUTER_LOWER,
+    OUTER_UPPER,
+    PATCH,
+    SIDE,
+    STILL_ABOVE,
+    STILL_BELOW,
+    ZOOM,
+)
+
 GRID = 8  # zoomed pixels between the nodes where a spline is evaluated
 PLACES = np.linspace(-1, 1, 9)  # s
-
-# Contours of the smiling lips.
-CORNERS = np.array([[203.2, 139.6], [245.0, 140.9]])
-OUTER_UPPER = np.array([[203.2, 139.6], [206, 139.4], [210, 139.6], [214, 139.7], [218.5, 139.8], [224.4, 140.5], [230, 140], [236, 140.2], [241, 140.5], [245, 140.9]])
-INNER_UPPER = np.array([[203.2, 139.6], [206, 140.4], [210, 141.3], [214, 141.9], [218.5, 142.6], [224.4, 143.1], [230, 142.7], [235, 142.2], [240, 141.5], [245, 140.9]])
-INNER_LOWER = np.array([[203.2, 139.6], [208.5, 144], [212, 146.9], [216, 148.8], [220, 149.5], [224.4, 149.7], [228, 149.4], [232, 148.2], [236, 146.2], [240, 143.9], [245, 140.9]])
-OUTER_LOWER = np.array([[203.2, 139.6], [207, 145], [211, 149.6], [215, 152.4], [219, 154.2], [223.5, 155], [228, 154.3], [233, 152.2], [237.5, 149.2], [241.5, 145.4], [245, 140.9]])
-# What holds still, and the chin with the share of the jaw's drop that each of its points takes.
-STILL_ABOVE = np.array([[213, 131.5], [219, 133.5], [225, 135], [231, 133.5], [237, 132], [190, 128], [196, 120], [258, 128], [254, 120], [183, 145], [268, 146], [225, 119], [192, 160], [258, 160]])
-STILL_BELOW = np.array([[183, 139], [268, 135], [178, 165], [184, 178], [192, 186], [206, 192], [222, 195], [240, 191], [253, 184], [262, 175], [270, 165], [205, 203], [222, 205], [240, 203], [256, 196], [268, 186]])  # fmt: skip
-CHIN = np.array([[185.3, 150.3, 0.1], [191.7, 160.7, 0.45], [200.3, 169, 0.8], [209.3, 176, 0.95], [220.3, 178.7, 1], [232, 177.3, 1], [243, 171.7, 0.9], [253, 164, 0.7], [260.3, 154.3, 0.35], [222, 166, 1]])  # fmt: skip
-CHEEKS = np.array([[195.0, 143.0], [253.5, 144.5]])  # follow the corners by a third
 
 DARK = np.array([46, 20, 20], np.float32)
 TONGUE = np.array([158, 88, 84], np.float32)
@@ -85,7 +84,9 @@ class TalkingFace:
         across = np.minimum(self._x - low[0], high[0] - 1 - self._x)
         down = np.minimum(self._y - low[1], high[1] - 1 - self._y)
         edge = np.clip(np.minimum(across[None, :], down[:, None]) / 12, 0, 1)
-        self._inside = (edge * edge * (3 - 2 * edge)).astype(np.float32)  # (h, w): 0 at the patch's edge, so that nothing tears there
+        self._inside = (edge * edge * (3 - 2 * edge)).astype(
+            np.float32
+        )  # (h, w): 0 at the patch's edge, so that nothing tears there
         nodes_x, nodes_y = (np.linspace(v[0], v[-1], len(v) // GRID) for v in (self._x, self._y))
         self._nodes = np.stack(np.meshgrid(nodes_x, nodes_y), -1)  # (gh, gw, 2)
         self._size = size
@@ -95,7 +96,9 @@ class TalkingFace:
         """(SIDE, SIDE, 3) uint8: the head with this mouth, shape as in visemes.SHAPE."""
         lips = lips_of(shape)
         above, below = self._halves(lips)
-        upper_y, lower_y = (np.interp(self._x, *_zoomed(c).T).astype(np.float32) for c in (lips.inner_upper, lips.inner_lower))
+        upper_y, lower_y = (
+            np.interp(self._x, *_zoomed(c).T).astype(np.float32) for c in (lips.inner_upper, lips.inner_lower)
+        )
         left, right = _zoomed(lips.inner_upper[[0, -1]])[:, 0]
         beyond = np.maximum(np.maximum(left - self._x, self._x - right), 0).astype(np.float32)  # (w,) outside the mouth
         soft = 1.1 + np.minimum(0.8 * beyond, 10)
@@ -104,7 +107,9 @@ class TalkingFace:
         box = self._mouth_box(lips)
         upper_y, lower_y, y = upper_y[box[1]], lower_y[box[1]], self._y[box[0], None]
         is_inside = np.clip((y - upper_y) / 1.1 + 0.5, 0, 1) * np.clip((lower_y - y) / 1.1 + 0.5, 0, 1)
-        seam = np.exp(-(((y - (upper_y + lower_y) / 2) / 1.3) ** 2) - (lower_y - upper_y) / 2)  # a dark line where lips meet
+        seam = np.exp(
+            -(((y - (upper_y + lower_y) / 2) / 1.3) ** 2) - (lower_y - upper_y) / 2
+        )  # a dark line where lips meet
         is_mouth = (beyond[box[1]] == 0)[:, None]
         inner = self._inner_mouth(shape, box, upper_y, lower_y)
         patch[box] += is_inside[..., None] * is_mouth * (inner - patch[box])
@@ -140,8 +145,14 @@ class TalkingFace:
         shift = _spline(_zoomed(target), _zoomed(origin) - _zoomed(target), self._nodes).astype(np.float32)
         shift = cv2.resize(shift, self._size, interpolation=cv2.INTER_CUBIC) * self._inside[..., None]
         map_x, map_y = self._x[None, :] + shift[..., 0], self._y[:, None] + shift[..., 1]
-        flags = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-        return cv2.remap(self._still, map_x.astype(np.float32), map_y.astype(np.float32), **flags).astype(np.float32)
+        moved = cv2.remap(
+            self._still,
+            map_x.astype(np.float32),
+            map_y.astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return moved.astype(np.float32)
 
     def _inner_mouth(
         self, shape: np.ndarray, box: tuple[slice, slice], upper_y: np.ndarray, lower_y: np.ndarray

@@ -1,11 +1,13 @@
 """Makes the demo's data set: ten words, spoken by a synthesiser and by an animated portrait, as files of LRW's layout.
 
-The words are chosen so that each sense alone confuses some: MILLION and BILLION, MATCHES and PATCHES, MOTION
-and POTION look alike; FIRST and THIRST, MOTION and NOTION sound alike in noise. The numbers below were tuned so that sound alone, sight alone and
-both together differ, none of them perfect.
+The words are chosen so that each sense alone confuses some: MILLION and BILLION, MATCHES and PATCHES, MOTION and POTION
+look alike; FIRST and THIRST, MOTION and NOTION sound alike in noise. Noise, effort and idle movement were tuned so that
+nothing is at its ceiling: on the test split of seed 0 a linear classifier gets 0.81 by sound (log-spectrogram), 0.66 by
+sight (mouth.dct) and 0.90 by both; a small transformer a stream 0.84, 0.61 and, log-probabilities averaged, 0.93.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -29,16 +31,20 @@ GENERATOR = 1  # counts up when the same seed gives other clips
 MARKER = "generated.json"
 WORDS = ("ABOUT", "BILLION", "FIRST", "MATCHES", "MILLION", "MOTION", "NOTION", "PATCHES", "POTION", "THIRST")
 CLIPS_PER_WORD, CLIPS_PER_WORD_SMALL = 40, 10
-DEV_SHARE, TEST_SHARE = 0.125, 0.25
+DEV_SHARE, TEST_SHARE = 0.1, 0.25
 FPS = 25
 FRAMES = round(CLIP_S * FPS)
-EFFORT = (0.45, 1.05)  # how clearly a clip's speaker moves the lips
+EFFORT = (0.45, 1.0)  # how clearly a clip's speaker moves the lips, drawn for each parameter
+IDLE = 0.06  # movement of the lips that has nothing to do with the word, standard deviation
+JITTER_S = 0.015  # between lips and sound, standard deviation
 VOICES = (
     "gmw/en+m1", "gmw/en+f2", "gmw/en-US+m3", "gmw/en-US+f1", "gmw/en-US+Annie", "gmw/en-GB-scotland+m2",
     "gmw/en-GB-x-rp+m4", "gmw/en-GB-x-rp+f4", "gmw/en-GB-x-gbclan+m5", "gmw/en-GB-x-gbcwmd+f3", "gmw/en-US-nyc+m7",
 )  # fmt: skip
 TEST_VOICES = ("gmw/en-US+m2", "gmw/en+f3", "gmw/en-GB-scotland+f1", "gmw/en-GB-x-rp+m6")  # never in train or dev
-BABBLE_TEXT = "the people who came about the matter were many and the first of them had a notion that a million is not enough"
+BABBLE_TEXT = (
+    "the people who came about the matter were many and the first of them had a notion that a million is not enough"
+)
 BABBLE_S = 8.0
 README = """GENERATED DATA. Nothing in this folder is a recording of speech.
 
@@ -53,10 +59,9 @@ It shows that the path from files to figures works. Its figures say nothing abou
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to make: `number` counts within its word, `place` within its split."""
+    """One clip to make; `place` counts from 1 within its word and split."""
 
     word: str
-    number: int
     split: str
     place: int
     utterance: Utterance
@@ -102,7 +107,7 @@ def make_demo(
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir(parents=True)
     try:
-        _make_all(plans, seed, partial, portrait, progress, workers or _cores())
+        _make_all(plans, partial, portrait, progress, workers or _cores())
         unseen = ", ".join(sorted({p.utterance.voice for p in plans} & set(TEST_VOICES))) or "none"
         (partial / "README.txt").write_text(README.format(clips=len(plans), words=len(words), unseen=unseen))
         (partial / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
@@ -129,7 +134,9 @@ def _portrait() -> np.ndarray:
     try:
         from skimage import data
     except ImportError as error:
-        raise BmlaError("the demo's portrait comes with scikit-image; install it with: pip install 'bmla[demo]'") from error
+        raise BmlaError(
+            "the demo's portrait comes with scikit-image; install it with: pip install 'bmla[demo]'"
+        ) from error
     return np.asarray(data.astronaut())
 
 
@@ -138,11 +145,12 @@ def _cores() -> int:
 
 
 def _plans(count: int, seed: int) -> list[ClipPlan]:
-    """`count` clips of each word: the test split first in number, so that every size of the data set has the same ones."""
-    tests, devs = max(1, round(TEST_SHARE * count)), max(1, round(DEV_SHARE * count))
+    """`count` clips of each word, a quarter for test and a tenth for dev (LRW's val), at least one of each."""
+    tests, devs = math.ceil(TEST_SHARE * count), math.ceil(DEV_SHARE * count)
+    places = [("test", k) for k in range(tests)] + [("val", k) for k in range(devs)]
+    places += [("train", k) for k in range(count - tests - devs)]
     plans = []
-    for number in range(count):
-        split, place = ("test", number) if number < tests else ("val", number - tests) if number < tests + devs else ("train", number - tests - devs)
+    for number, (split, place) in enumerate(places):
         for index, word in enumerate(WORDS):
             rng = np.random.default_rng([seed, index, number])
             voices = TEST_VOICES if split == "test" and number % 3 == 0 else VOICES
@@ -153,13 +161,12 @@ def _plans(count: int, seed: int) -> list[ClipPlan]:
                 pitch=int(rng.integers(40, 60)),
                 pitch_range=int(rng.integers(30, 70)),
             )
-            plans.append(ClipPlan(word, number, split, place + 1, utterance, (seed, index, number, 1)))
+            plans.append(ClipPlan(word, split, place + 1, utterance, (seed, index, number, 1)))
     return plans
 
 
 def _make_all(
     plans: list[ClipPlan],
-    seed: int,
     folder: Path,
     portrait: np.ndarray,
     progress: Callable[[int, int], None] | None,
@@ -170,12 +177,15 @@ def _make_all(
     babble = mix(spoken[: len(crowd)], BABBLE_S)
     jobs = zip(plans, spoken[len(crowd) :], strict=True)
     start = (folder, portrait, babble)
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open_studio, initargs=start) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open_studio, initargs=start)
+    try:
         futures = [pool.submit(_make_clip, plan, speech) for plan, speech in jobs]
         for done, future in enumerate(futures, 1):
             future.result()
             if progress is not None:
                 progress(done, len(plans))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption does not wait for the clips that are left
 
 
 class _Studio:
@@ -189,7 +199,9 @@ class _Studio:
         rng = np.random.default_rng(plan.seed)
         moments_s = (np.arange(FRAMES) + 0.5) / FPS
         lead_s = WORD_CENTRE_S - word_length_s(speech) / 2
-        shapes = mouth_shapes(speech.phones, moments_s - lead_s + rng.normal(0, 0.012)) * rng.uniform(*EFFORT, (1, len(SHAPE)))
+        shapes = mouth_shapes(speech.phones, moments_s - lead_s + rng.normal(0, JITTER_S))
+        idle = cv2.GaussianBlur(rng.standard_normal((FRAMES, len(SHAPE))), (1, 9), 0, sigmaY=2.0)
+        shapes = shapes * rng.uniform(*EFFORT, len(SHAPE)) + IDLE * idle / idle.std()
         sound, snr_db = record(speech, self.babble, rng)
         path = self.folder / plan.word / plan.split / f"{plan.word}_{plan.place:05}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,7 +221,8 @@ def write_clip(path: Path, pictures: Iterable[np.ndarray], sound: np.ndarray, ra
         video.codec_context.thread_count = 1
         audio = out.add_stream("aac", rate=rate_hz, layout="mono", bit_rate=64_000, options={"aac_coder": "fast"})
         for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+            planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             out.mux(video.encode(frame))
         out.mux(video.encode())

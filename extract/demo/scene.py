@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .face import FACE_CENTRE, TalkingFace
+from .face import TalkingFace
+from .portrait import FACE_CENTRE
 from .speech import Speech
 
 WIDTH_PX = 256
@@ -45,7 +46,9 @@ def film(face: TalkingFace, shapes: np.ndarray, rng: np.random.Generator) -> Ite
             head, shown = face.picture(shape), shape
         pose = _between(first, last, k / max(1, len(shapes) - 1))
         size = (WIDTH_PX, WIDTH_PX)
-        picture = cv2.warpPerspective(head, _matrix(pose), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        picture = cv2.warpPerspective(
+            head, _matrix(pose), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         picture = cv2.GaussianBlur(picture, (5, 5), blur_px)
         picture = cv2.multiply(cv2.LUT(picture, tone), light, scale=1 / 128)
         x, y = rng.integers(0, GRAIN_SIDE - WIDTH_PX, 2)
@@ -95,7 +98,12 @@ def _poses(rng: np.random.Generator) -> tuple[Pose, Pose]:
     drift = rng.normal(0, 1, 4)
     return (
         Pose(angle, scale, (x, y), turn),
-        Pose(angle + 1.5 * drift[0], scale * (1 + 0.01 * drift[1]), (x + 2 * drift[2], y + 2 * drift[3]), turn + 0.1 * drift[0]),
+        Pose(
+            angle + 1.5 * drift[0],
+            scale * (1 + 0.01 * drift[1]),
+            (x + 2 * drift[2], y + 2 * drift[3]),
+            turn + 0.1 * drift[0],
+        ),
     )
 
 
@@ -113,7 +121,9 @@ def _matrix(pose: Pose) -> np.ndarray:
     cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
     narrow = 1 - 0.06 * abs(pose.turn)  # a turned head is narrower, and nearer on one side
     turned = np.array([[narrow, 0, 0], [0.03 * pose.turn, 1, 0], [2.5e-4 * pose.turn, 0, 1]])
-    placed = np.array([[cos, -sin, WIDTH_PX / 2 + pose.shift_px[0]], [sin, cos, WIDTH_PX / 2 + pose.shift_px[1]], [0, 0, 1]])
+    placed = np.array(
+        [[cos, -sin, WIDTH_PX / 2 + pose.shift_px[0]], [sin, cos, WIDTH_PX / 2 + pose.shift_px[1]], [0, 0, 1]]
+    )
     to_centre = np.array([[1, 0, -FACE_CENTRE[0]], [0, 1, -FACE_CENTRE[1]], [0, 0, 1]])
     return placed @ turned @ to_centre
 

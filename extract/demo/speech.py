@@ -107,7 +107,10 @@ class _Synthesiser:
         data = espeakng_loader.get_data_path().encode()
         self._rate_hz = self._library.espeak_Initialize(SYNCHRONOUS, 0, data, PHONEME_EVENTS | DONT_EXIT)
         if self._rate_hz <= 0:
-            raise BmlaError("eSpeak NG does not start: its data are missing; reinstall espeakng-loader")
+            raise BmlaError(
+                "eSpeak NG does not start: its data are missing, or their path is longer than its 160 characters; "
+                "reinstall espeakng-loader"
+            )
         self._callback = _Callback(self._receive)  # kept: the library holds only its address
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(NOISE_SEED))
@@ -130,7 +133,9 @@ class _Synthesiser:
         phones = [Phone(name, start_s, end_s) for (start_s, name), end_s in zip(self._marks, ends, strict=True)]
         return Speech(samples, self._rate_hz, tuple(p for p in phones if not p.name.startswith("_")))
 
-    def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_Event]") -> int:
+    def _receive(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_Event]"
+    ) -> int:
         if count > 0 and samples:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0

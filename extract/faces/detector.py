@@ -77,6 +77,8 @@ class FaceDetector:
         self.max_side_px, self.small_faces = max_side_px, small_faces
         self.least = math.log(threshold / (1 - threshold))  # the threshold as a logit
         self.weights = load_embedded() if weights is None else load_checkpoint(weights)
+        empty = torch.zeros(0, device=self.device)
+        self._none = empty.long(), empty.view(0, 4), empty, empty.view(0, 5, 2)
         self.network = RetinaFace(self.weights.backbone).load(self.weights.convs).eval().to(self.device)
 
     @torch.inference_mode()
@@ -126,6 +128,8 @@ class FaceDetector:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The K anchors of a level above the threshold: their pictures (K,), boxes (K, 4), logits (K,), points (K, 5, 2)."""
         cells = (scores > self.least).nonzero()  # (K, 4): picture, row, column, anchor
+        if len(cells) == 0:
+            return self._none
         picture, row, column, anchor = cells.unbind(1)
         box, points = self.network.decode(level, features[picture, row, column], cells[:, 1:])
         return owners[picture], box, scores[picture, row, column, anchor], points

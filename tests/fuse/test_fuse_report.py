@@ -16,7 +16,7 @@ from bmla.fuse.summary import Summary, summarise
 from bmla.fuse.sweep import grid, run_sweep
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=5e-3)
-WORST = ('<script>alert("1")</script>', "$\\frac{1}{0}$ & {{ 7 * 7 }}", "美国", "x" * 200)
+WORST = ('<script>alert("1")</script>', "$\\nosuch$ & {{ 7 * 7 }}", "美国", "x" * 200)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -109,11 +109,17 @@ def test_small_face_is_found_where_it_is_the_only_one(detector, portrait):
     assert np.array_equal(one.boxes[0], max(both.boxes, key=lambda box: box[2] - box[0]))
 
 
-def test_pictures_with_and_without_larger_faces_share_a_chunk(detector, portrait):
-    pictures = np.stack([shrunk(portrait, width) for width in (26, 60, 24, 50)])
+def test_pictures_with_and_without_larger_faces_share_a_chunk(detector, portrait, monkeypatch):
+    pictures = np.stack([shrunk(portrait, width) for width in (60, 26, 50, 24)])
+    monkeypatch.setitem(module.CHUNK_PIXELS, "cpu", 4 * 520 * 500)
     together = detector.detect(pictures)
     assert [len(f.scores) for f in together] == [1, 1, 1, 1]
     assert all(same(a, detector.detect(p[None])[0]) for a, p in zip(together, pictures, strict=True))
+
+
+def test_same_face_in_neighbouring_pictures_is_found_in_each(detector, portrait, monkeypatch):
+    monkeypatch.setitem(module.CHUNK_PIXELS, "cpu", 3 * 512 * 512)
+    assert [len(f.scores) for f in detector.detect(np.stack([portrait] * 3))] == [1, 1, 1]
 
 
 def test_thorough_search_changes_nothing_on_larger_faces(detector, portrait):

@@ -46,6 +46,16 @@ def test_frame_without_a_face_is_not_valid_and_lies_between_its_neighbours(sight
         np.testing.assert_allclose(values[BLANK], (values[BLANK - 1] + values[BLANK + 1]) / 2, atol=1e-3)
 
 
+def test_landmarks_are_those_of_each_frame_smoothed_over_valid_ones(sight, clip, landmarks):
+    raw = np.full((6, 68, 2), np.nan)
+    for t in np.flatnonzero(sight.valid):
+        raw[t] = landmarks.predict(clip[t], sight.boxes[t])
+    near = np.array([0, 1, 2, 4])  # within three frames of frame 1, without the blank one
+    weights = np.exp(-0.5 * (near - 1.0) ** 2)
+    expected = np.average(raw[near], axis=0, weights=weights)
+    np.testing.assert_allclose(sight.landmarks[1], expected, atol=1e-3)
+
+
 def test_single_frame_clip_is_seen(clip, detector, landmarks):
     (found,) = see([clip[:1]], detector, landmarks)
     assert np.array_equal(found.landmarks[0], landmarks.predict(clip[0], found.boxes[0]))

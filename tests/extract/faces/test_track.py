@@ -68,6 +68,12 @@ def test_crossing_candidates_take_the_box_that_overlaps_most():
     assert track.boxes.tolist() == [square(40, 0, 52), square(38, 0, 52)]
 
 
+def test_one_face_takes_only_one_box_of_a_frame():
+    first, near, off = square(0, 0, 50), square(2, 0, 50), square(15, 0, 50)
+    for frames in ([frame(first), frame(near, off)], [frame(first), frame(off, near)]):
+        assert choose_track(frames).boxes.tolist() == [first, near]
+
+
 def test_equal_faces_give_the_first():
     left, right = square(0, 0, 50), square(200, 0, 50)
     assert (choose_track([frame(left, right)] * 3).boxes == left).all()
