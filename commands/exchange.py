@@ -77,6 +77,7 @@ def export(
 @click.option(
     "--store",
     "target",
+    metavar="PATH",
     required=True,
     help="The store to make, or one of the same clips that gets another stream.",
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -34,6 +35,8 @@ CLIPS_PER_WORD, CLIPS_PER_WORD_SMALL = 40, 10
 DEV_SHARE, TEST_SHARE = 0.1, 0.25
 FPS = 25
 FRAMES = round(CLIP_S * FPS)
+# Not every build of FFmpeg has an H.264 encoder; with "mpeg4" the encoder ignores the options meant for libx264.
+VIDEO_CODEC: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
 EFFORT = (0.45, 1.0)  # how clearly a clip's speaker moves the lips, drawn for each parameter
 IDLE = 0.06  # movement of the lips that has nothing to do with the word, standard deviation
 JITTER_S = 0.015  # between lips and sound, standard deviation
@@ -90,15 +93,17 @@ def make_demo(
         `root`.
 
     Raises:
-        UsageError: `root` holds something else; fewer than 3 clips a word; unknown words.
+        UsageError: `root` holds something else; fewer than 3 clips a word; unknown words; a negative seed.
         BmlaError: the packages of the demo are not installed.
     """
     count = clips_per_word if clips_per_word is not None else (CLIPS_PER_WORD_SMALL if small else CLIPS_PER_WORD)
     if count < 3:
         raise UsageError(f"the demo needs at least 3 clips a word, one for each split; got {count}")
+    if seed < 0:
+        raise UsageError(f"the demo's seed is {seed}, expected 0 or more")
     if unknown := [w for w in words if w not in WORDS]:
         raise UsageError(f'the demo has no word "{unknown[0]}"; known: {", ".join(WORDS)}')
-    parameters = {"generator": GENERATOR, "seed": seed, "clips_per_word": count, "words": sorted(words)}
+    parameters = {"generator": GENERATOR, "seed": seed, "clips_per_word": count, "words": sorted(set(words))}
     if _is_there(root, parameters):
         return root
     portrait = _portrait()
@@ -213,11 +218,12 @@ class _Studio:
 
 
 def write_clip(path: Path, pictures: Iterable[np.ndarray], sound: np.ndarray, rate_hz: int) -> None:
-    """An mp4 of H.264 and AAC. pictures: (256, 256, 3) uint8 RGB at 25 per second; sound: (n,) float32."""
+    """An mp4 of VIDEO_CODEC and AAC. pictures: (256, 256, 3) uint8 RGB at 25 per second; sound: (n,) float32."""
     with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "26"})
+        video = out.add_stream(VIDEO_CODEC, rate=FPS, options={"preset": "ultrafast", "crf": "26"})
         video.width = video.height = WIDTH_PX
         video.pix_fmt = "yuv420p"
+        video.bit_rate = 800_000  # libx264 goes by its crf
         video.codec_context.thread_count = 1
         audio = out.add_stream("aac", rate=rate_hz, layout="mono", bit_rate=64_000, options={"aac_coder": "fast"})
         for number, picture in enumerate(pictures):

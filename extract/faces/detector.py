@@ -77,6 +77,7 @@ class FaceDetector:
         self.max_side_px, self.small_faces = max_side_px, small_faces
         self.least = math.log(threshold / (1 - threshold))  # the threshold as a logit
         self.weights = load_embedded() if weights is None else load_checkpoint(weights)
+        _keep_freed_memory()
         empty = torch.zeros(0, device=self.device)
         self._none = empty.long(), empty.view(0, 4), empty, empty.view(0, 5, 2)
         self.network = RetinaFace(self.weights.backbone).load(self.weights.convs).eval().to(self.device)
@@ -162,6 +163,15 @@ class FaceDetector:
             "max_side_px": self.max_side_px,
             "small_faces": self.small_faces,
         }
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a chunk frees for the next one, instead of giving it back to the system and faulting it in again.
+
+    Its limit for that follows the largest block freed so far, up to 32 MiB; this frees one that was never touched. Without
+    it a GRID frame took up to 800 page faults, a quarter of the time. Elsewhere it does nothing.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _check(images: np.ndarray | Tensor) -> None:

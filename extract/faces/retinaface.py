@@ -40,7 +40,7 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = self.weight.shape[-1]
         if size == self.stride == self.groups == 1:
-            # On channels-last pictures this is one matrix product, which torch's 1 x 1 convolution is slower at.
+            # One matrix product. torch's convolution of this size picks its kernel by batch and threads, and last bits with it.
             y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         else:
             y = F.conv2d(x, self.weight, self.bias, self.stride, size // 2, 1, self.groups)

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import google_crc32c
@@ -14,7 +16,7 @@ from ..folder import Folder
 from ..head import Head
 from ..ledger import Entry
 from ..place import Place
-from .layout import CRC_BYTES, RESIDUE, Chunks, File, Layout, copy_pieces, damaged, pieces_of, read_index, zero
+from .layout import CRC_BYTES, RESIDUE, Chunks, File, Layout, copy_piece, damaged, pieces_of, read_index
 
 CACHE_BYTES = 256 << 20  # of shard indexes
 WINDOW = 64  # shard files that are open at once while the ranges of all of them are on their way
@@ -55,23 +57,34 @@ class StreamFiles:
         Raises:
             StoreError: a file is missing or damaged; names the shard.
         """
-        groups = chunks.by_shard()
-        for at in range(0, len(groups), WINDOW):
-            with ExitStack() as opened:
-                todo = []
-                for shard, wanted in groups[at : at + WINDOW]:
-                    with self.naming("values", shard):
-                        if (file := self.open("values", shard, whole)) is None:
-                            for first, steps in zip(wanted.at.tolist(), wanted.steps.tolist(), strict=True):
-                                zero(out[first : first + steps])
-                            continue
-                        opened.enter_context(closing(file))
-                        pieces = pieces_of(self.layout, self.index(shard, file), wanted, out)
-                        file.expect([(p.start, p.stop) for p in pieces])
-                        todo.append((shard, file, pieces))
-                for shard, file, pieces in todo:
-                    with self.naming("values", shard):
-                        copy_pieces(file, self.layout, pieces, out)
+        chunks, shards, bounds = chunks.by_shard()
+        for i in range(0, len(shards), WINDOW):
+            part = slice(bounds[i], bounds[min(i + WINDOW, len(shards))])
+            self.copy_window(Chunks(*(column[part] for column in chunks)), shards[i : i + WINDOW], out, whole)
+
+    def copy_window(self, chunks: Chunks, shards: list[int], out: np.ndarray, whole: bool) -> None:
+        """`copy` of a few shards; the chunks are in their order. All ranges are on their way before the first is waited for."""
+        files: dict[int, ShardFile] = {}
+        place = np.full((len(chunks.shard), 2), -1)
+        shard = shards[0]
+        try:
+            ends = np.searchsorted(chunks.shard, shards, side="right").tolist()
+            for shard, start, stop in zip(shards, [0, *ends], ends, strict=False):
+                if (file := self.open("values", shard, whole)) is not None:
+                    files[shard] = file
+                    place[start:stop] = self.index(shard, file)[chunks.number[start:stop]]
+            pieces = pieces_of(chunks, place, out)
+            for shard, group in groupby(pieces, attrgetter("shard")):
+                files[shard].expect([(piece.start, piece.stop) for piece in group])
+            scratch = np.empty(max((p.stop - p.start for p in pieces), default=0), np.uint8)
+            for piece in pieces:
+                shard = piece.shard
+                copy_piece(files[shard], self.layout, piece, scratch, out)
+        except (ValueError, OSError) as error:
+            raise self.named("values", shard, error) from error
+        finally:
+            for file in files.values():
+                file.close()
 
     def valid(self, shard: int) -> np.ndarray:
         """(S, T) bool validity of a shard's clips; rows past the last clip are padding. Raises StoreError as `copy`."""
@@ -127,12 +140,15 @@ class StreamFiles:
         """Says of which shard an error is."""
         try:
             yield
-        except StoreError:
-            raise
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.where(name, shard)}: missing; `bmla store verify` finds all") from error
         except (ValueError, OSError) as error:
-            raise damaged(self.where(name, shard), error) from error
+            raise self.named(name, shard, error) from error
+
+    def named(self, name: str, shard: int, error: Exception) -> Exception:
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, FileNotFoundError):
+            return StoreError(f"{self.where(name, shard)}: missing; `bmla store verify` finds all")
+        return damaged(self.where(name, shard), error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "indexes": {}, "paths": {}}

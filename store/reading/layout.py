@@ -123,14 +123,12 @@ class Chunks(NamedTuple):
     at: np.ndarray
     steps: np.ndarray
 
-    def by_shard(self) -> "list[tuple[int, Chunks]]":
-        """The chunks of each shard, in the order of the shards."""
+    def by_shard(self) -> "tuple[Chunks, list[int], list[int]]":
+        """The same in the order of the shards; the shards; and where the chunks of each begin, then where the last ends."""
         order = np.argsort(self.shard, kind="stable")
-        shards, first = np.unique(self.shard[order], return_index=True)
-        last = np.append(first, len(order))[1:]
-        columns = [column[order] for column in self]
-        parts = zip(shards.tolist(), first.tolist(), last.tolist(), strict=True)
-        return [(s, Chunks(*(column[a:b] for column in columns))) for s, a, b in parts]
+        chunks = Chunks(*(column[order] for column in self))
+        shards, first = np.unique(chunks.shard, return_index=True)
+        return chunks, shards.tolist(), [*first.tolist(), len(order)]
 
 
 class File(Protocol):
@@ -155,68 +153,66 @@ def read_index(file: File, layout: Layout) -> np.ndarray:
     return layout.parse_index(tail, body_bytes)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Bytes start to stop - 1 of a file, read at once. rows: (first byte in the piece, one past the last, at, steps) a chunk."""
+class Piece(NamedTuple):
+    """Bytes start to stop - 1 of a shard's file, read at once. rows: (first byte in the piece, one past the last, at, steps) a chunk."""
 
+    shard: int
     start: int
     stop: int
     rows: list[list[int]]
 
 
-def pieces_of(layout: Layout, index: np.ndarray, chunks: Chunks, out: np.ndarray) -> list[Piece]:
-    """The wanted chunks in the order of the file, neighbours joined; what is not stored is set to zero at once.
+def pieces_of(chunks: Chunks, place: np.ndarray, out: np.ndarray) -> list[Piece]:
+    """The chunks that are stored, in the order of shards and files, neighbours joined; the others are set to zero in `out`.
 
     Args:
-        index: (c, 2) of `read_index`.
-        out: (steps,) items of step_bytes each.
+        place: (c, 2) offset and size of each in its file; -1 where it is not stored.
+        out: (steps,) items of one step each.
     """
-    offset, size = index[chunks.number].T
+    offset, size = place.T
     absent = offset < 0
     for at, steps in zip(chunks.at[absent].tolist(), chunks.steps[absent].tolist(), strict=True):
-        zero(out[at : at + steps])
-    order = np.argsort(offset, kind="stable")[np.count_nonzero(absent) :]
-    if not len(order):
-        return []
-    start, stop = offset[order], (offset + size)[order]
-    first, last = joined(start, stop)
+        out[at : at + steps].view(np.uint8)[:] = 0
+    order = np.lexsort((offset, chunks.shard))
+    order = order[~absent[order]]
+    shard, start, stop = chunks.shard[order], offset[order], (offset + size)[order]
+    first, last = joined(shard, start, stop)
     base = np.repeat(start[first], last - first)
     rows = np.stack([start - base, stop - base, chunks.at[order], chunks.steps[order]], axis=1).tolist()
-    ranges = zip(start[first].tolist(), stop[last - 1].tolist(), first.tolist(), last.tolist(), strict=True)
-    return [Piece(a, b, rows[i:j]) for a, b, i, j in ranges]
+    ranges = (x.tolist() for x in (shard[first], start[first], stop[last - 1], first, last))
+    return [Piece(k, a, b, rows[i:j]) for k, a, b, i, j in zip(*ranges, strict=True)]
 
 
-def copy_pieces(file: File, layout: Layout, pieces: list[Piece], out: np.ndarray) -> None:
-    """Reads pieces, proves the checksums of their chunks and lays the steps out.
+def copy_piece(file: File, layout: Layout, piece: Piece, scratch: np.ndarray, out: np.ndarray) -> None:
+    """Reads a piece, proves the checksums of its chunks and lays their steps out.
 
     Args:
-        out: (steps,) items of step_bytes each.
+        scratch: uint8, as long as the piece or longer.
+        out: (steps,) items of one step each.
 
     Raises:
         ValueError: a chunk is damaged.
     """
-    scratch = np.empty(max((p.stop - p.start for p in pieces), default=0), np.uint8)
-    for piece in pieces:
-        buffer = scratch[: piece.stop - piece.start]
-        file.read_into(piece.start, buffer)
-        for a, b, at, steps in piece.rows:
-            if google_crc32c.value(buffer[a:b]) != RESIDUE:
-                raise ValueError("a chunk does not match its checksum")
-            data = buffer[a : b - CRC_BYTES]
-            if layout.compressed:
-                data = decompress(data, layout)
-            out[at : at + steps] = data[: steps * layout.step_bytes].view(out.dtype)
+    buffer = scratch[: piece.stop - piece.start]
+    file.read_into(piece.start, buffer)
+    for a, b, at, steps in piece.rows:
+        if google_crc32c.value(buffer[a:b]) != RESIDUE:
+            raise ValueError("a chunk does not match its checksum")
+        data = buffer[a : b - CRC_BYTES]
+        if layout.compressed:
+            data = decompress(data, layout)
+        out[at : at + steps] = data[: steps * layout.step_bytes].view(out.dtype)
 
 
-def joined(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def joined(shard: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranges in ascending order, joined over small gaps into pieces: index of the first of each piece and one past its last."""
     new = np.ones(len(start), bool)
-    new[1:] = start[1:] - stop[:-1] > GAP_BYTES
+    new[1:] = (shard[1:] != shard[:-1]) | (start[1:] - stop[:-1] > GAP_BYTES)
     base = start[np.flatnonzero(new)][np.cumsum(new) - 1]
     part = (start - base) // PIECE_BYTES
     new[1:] |= part[1:] != part[:-1]
-    firsts = np.flatnonzero(new)
-    return firsts, np.append(firsts[1:], len(start))
+    first = np.flatnonzero(new)
+    return first, np.append(first, len(start))[1:]
 
 
 def decompress(data: np.ndarray, layout: Layout) -> np.ndarray:
@@ -225,11 +221,6 @@ def decompress(data: np.ndarray, layout: Layout) -> np.ndarray:
         return np.frombuffer(pa.Codec("zstd").decompress(data, layout.chunk_bytes), np.uint8)
     except OSError as error:
         raise ValueError("a chunk cannot be decompressed") from error
-
-
-def zero(steps: np.ndarray) -> None:
-    """Sets items of any kind to zero bytes."""
-    steps.view(np.uint8)[:] = 0
 
 
 def damaged(where: str, why: object) -> StoreError:

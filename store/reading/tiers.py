@@ -121,18 +121,14 @@ class Ram:
         spec = files.head.spec
         values = zeros((rows.steps, *spec.feature_shape), spec.dtype, f"{files.place}: stream {spec.name}")
         load_values(files, rows, values)
-        self.values, self.unit = values.reshape(-1).view(np.uint8), files.layout.step_bytes
+        self.values, self.unit = as_flat(values), files.layout.step_bytes
         self.block: SharedBlock | None = None
 
     def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
         starts, sizes = self.rows.starts[rows] * self.unit, self.rows.lengths[rows] * self.unit
-        flat, values, unit = (
-            out.reshape(-1).view(np.uint8).data,
-            self.values.data,
-            out.shape[1] * self.unit,
-        )
+        flat, values, row = as_flat(out).data, self.values.data, out.shape[1] * self.unit
         for i, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            flat[i * unit : i * unit + size] = values[start : start + size]
+            flat[i * row : i * row + size] = values[start : start + size]
 
     def __getstate__(self) -> dict[str, Any]:
         if self.block is None:
@@ -174,13 +170,11 @@ class Mapped:
     def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
         at = np.arange(0, len(rows) * out.shape[1], out.shape[1])
         chunks = self.files.layout.chunks_of(self.rows.clips[rows], self.rows.lengths[rows], at)
-        flat: Any = out.reshape(-1).view(np.uint8)
+        flat: Any = as_flat(out)
         if self.waited:
             self.announce(chunks)
-        else:
-            flat = memoryview(
-                flat
-            )  # copies faster, but lets no other thread run meanwhile: not while a disk is awaited
+        else:  # a plain buffer is copied faster, but no other thread runs meanwhile: not where a disk is waited for
+            flat = flat.data
         unit, maps, began = self.files.layout.step_bytes, self.maps, time.perf_counter()
         firsts, sizes = (chunks.at * unit).tolist(), (chunks.steps * unit).tolist()
         for shard, number, to, size in zip(chunks.shard.tolist(), chunks.number.tolist(), firsts, sizes, strict=True):
@@ -191,18 +185,14 @@ class Mapped:
 
     def map(self, shard: int) -> tuple[memoryview, memoryview]:
         """A shard's bytes and the offset of each of its chunks, -1 where it is all zero. No file stays open."""
-        body, offsets = (
-            np.empty(0, np.uint8),
-            np.full(self.files.layout.shard_clips * self.files.layout.clip_chunks, -1),
-        )
+        layout = self.files.layout
+        body, offsets = np.empty(0, np.uint8), np.full(layout.shard_clips * layout.clip_chunks, -1)
         with self.files.naming("values", shard):
             if (file := self.files.open("values", shard)) is not None:
                 with closing(file):
-                    offsets = np.ascontiguousarray(read_index(file, self.files.layout)[:, 0])
-                with pa.memory_map(
-                    self.files.path("values", shard)
-                ) as opened:  # the mapping outlives this file's handle
-                    body = np.frombuffer(opened.read_buffer(), np.uint8)
+                    offsets = np.ascontiguousarray(read_index(file, layout)[:, 0])
+                with pa.memory_map(self.files.path("values", shard)) as opened:
+                    body = np.frombuffer(opened.read_buffer(), np.uint8)  # stays mapped when the file is closed
                 if len(body) != file.size:
                     raise ValueError("it changed while it was opened")
         mapped = self.maps[shard] = body.data, offsets.data
@@ -211,10 +201,11 @@ class Mapped:
 
     def announce(self, chunks: Chunks) -> None:
         """Asks the disk for all chunks of a batch at once: page faults alone would wait for one after the other."""
-        for shard, wanted in chunks.by_shard():
+        chunks, shards, bounds = chunks.by_shard()
+        for shard, first, last in zip(shards, bounds, bounds[1:], strict=False):
             _, offsets = self.maps.get(shard) or self.map(shard)
-            start = np.asarray(offsets)[wanted.number]
-            stop = start + wanted.steps * self.files.layout.step_bytes
+            start = np.asarray(offsets)[chunks.number[first:last]]
+            stop = start + chunks.steps[first:last] * self.files.layout.step_bytes
             stored = start >= 0
             if stored.any():
                 with self.files.naming("values", shard), closing(LocalFile(self.files.path("values", shard))) as file:
@@ -275,10 +266,12 @@ def copy_again(out: np.ndarray, again: np.ndarray) -> None:
         out[again[:, 0]] = out[again[:, 1]]
 
 
-def as_steps(out: np.ndarray, leading: int = 1) -> np.ndarray:
-    """The same memory as (steps,) items of one step each, where the first `leading` axes count steps.
+def as_flat(out: np.ndarray) -> np.ndarray:
+    """The same memory as (bytes,) uint8."""
+    return out.reshape(-1).view(np.uint8)
 
-    Such items are copied one by one, which is faster here than one copy of all bytes: no shard file keeps its chunks aligned.
-    """
+
+def as_steps(out: np.ndarray, leading: int = 1) -> np.ndarray:
+    """The same memory as (steps,) items of one step each, where the first `leading` axes count steps."""
     steps, size = prod(out.shape[:leading]), prod(out.shape[leading:])
     return out.reshape(steps, size).view(f"V{size * out.itemsize}")[:, 0]

@@ -77,7 +77,12 @@ def test_a_silent_stand_in_for_weights_is_never_used_but_by_name(tree, tmp_path,
 def test_roots_that_hold_nothing_say_what_was_expected(tmp_path):
     refused(run("--dataset", "lrw", "--root", tmp_path / "none", "--store", tmp_path / "s"), 2, "none")
     (tmp_path / "empty").mkdir()
-    refused(run("--dataset", "lrw", "--root", tmp_path / "empty", "--store", tmp_path / "s"), 2, "expected word folders", "found nothing")
+    refused(
+        run("--dataset", "lrw", "--root", tmp_path / "empty", "--store", tmp_path / "s"),
+        2,
+        "expected word folders",
+        "found nothing",
+    )
     assert not (tmp_path / "s").exists()
 
 

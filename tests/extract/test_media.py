@@ -28,9 +28,15 @@ def write_media(
     late_sound_s=0.0,
     size=(96, 80),
     skip=(),
+    gop=10,
+    grain=None,
+    sound_gap=(np.inf, 0.0),
     **container,
 ):
-    """A file whose frame k is grey 24 + GREY_STEP * (k % NUMBERS), with the sound given as (samples,) float or (samples, channels)."""
+    """A file whose frame k is grey 24 + GREY_STEP * (k % NUMBERS), with the sound given as (samples,) float or (samples, channels).
+
+    sound_gap: from this second on, the sound's timestamps are later by so many seconds.
+    """
     fps = Fraction(fps)
     with av.open(str(path), "w", **container) as out:
         if frames:
@@ -38,7 +44,7 @@ def write_media(
             video.width, video.height = size
             video.pix_fmt = "yuv420p"
             video.bit_rate = 20_000_000
-            video.codec_context.gop_size = 10
+            video.codec_context.gop_size = gop
         if sound is not None:
             wide = np.atleast_2d(np.asarray(sound, np.float32).T)
             codec = audio_codec or {
@@ -50,7 +56,8 @@ def write_media(
             }.get(path.suffix, "aac")
             audio = out.add_stream(codec, rate=rate_hz, layout="stereo" if len(wide) == 2 else "mono")
         packets = []
-        grain, rng = (20.0 if path.suffix == ".mpg" else 0.0), np.random.default_rng(0)
+        grain = (20.0 if path.suffix == ".mpg" else 0.0) if grain is None else grain
+        rng = np.random.default_rng(0)
         for k in range(frames):
             if k in skip:
                 continue
@@ -71,7 +78,8 @@ def write_media(
                 )
                 frame.sample_rate = rate_hz
                 frame.time_base = Fraction(1, rate_hz)
-                frame.pts = start + round(late_sound_s * rate_hz)
+                gap_s = sound_gap[1] if start >= sound_gap[0] * rate_hz else 0
+                frame.pts = start + round((late_sound_s + gap_s) * rate_hz)
                 for converted in resampler.resample(frame):
                     packets += audio.encode(converted)
             packets += audio.encode()
@@ -156,6 +164,13 @@ def test_a_late_cut_of_a_long_file_seeks_to_the_same_frames_and_sound(tmp_path, 
     assert np.abs(late - part).max() < 2e-3 * np.abs(part).max()
 
 
+def test_a_late_cut_whose_keyframe_is_far_back_shows_whole_frames(tmp_path):
+    path = write_media(tmp_path / "a.mpg", frames=400, video_codec="mpeg1video", gop=100)
+    for start_s in (13.0, 15.0):
+        first = round(start_s * 25)
+        assert numbers(read_frames(path, start_s, start_s + 0.4)) == [k % NUMBERS for k in range(first, first + 10)]
+
+
 @pytest.mark.parametrize(
     ("suffix", "rate_hz"),
     [
@@ -238,6 +253,21 @@ def test_sound_that_starts_late_is_an_error_beyond_the_tolerance(tmp_path):
         read_audio(path, 0, 1)
     start = write_media(tmp_path / "b.mkv", frames=50, sound=noise(1.5, 48_000), late_sound_s=0.08)
     assert np.abs(read_audio(start, 0, 1)[: int(0.07 * 16_000)]).max() < 1e-3
+
+
+def test_a_hole_in_the_sound_is_an_error_and_what_follows_it_stays_in_time(tmp_path):
+    path = write_media(
+        tmp_path / "a.mkv", frames=75, sound=noise(1.5, 48_000) + click(1.2, 1.5, 48_000), sound_gap=(0.768, 0.5)
+    )
+    with pytest.raises(MediaError, match=r"a\.mkv: no sound from 0\.77 to 1\.27 s; the cut needs 0\.00 to 1\.90 s"):
+        read_audio(path, 0, 1.9)
+    assert abs(np.argmax(read_audio(path, 1.4, 1.9)) / 16_000 + 1.4 - 1.7) < 1e-3
+
+
+def test_what_the_target_rate_cannot_hold_is_filtered_out(tmp_path):
+    t = np.arange(44_100) / 44_100
+    path = write_media(tmp_path / "a.wav", frames=0, sound=0.5 * np.sin(2 * np.pi * 11_000 * t), rate_hz=44_100)
+    assert np.abs(read_audio(path, 0.3, 0.7)).max() < 1e-3
 
 
 def test_a_video_that_ends_early_is_an_error_that_says_where(tmp_path):
@@ -437,6 +467,15 @@ def test_a_file_cut_in_its_data_is_a_media_error_only_where_the_data_is_missing(
     assert probe(path).duration_s == pytest.approx(
         3, abs=0.03
     )  # what the header promises: the clip fails, it does not shrink
+
+
+def test_a_frame_cut_off_by_the_end_of_the_file_is_not_shown(tmp_path):
+    whole = write_media(tmp_path / "whole.mp4", grain=20, options={"movflags": "faststart"}).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[:-1500])  # a frame has more
+    frames = read_frames(path, 0, 1.16)
+    assert numbers(frames) == [*range(28), 27]
+    assert frames.present.tolist() == [True] * 28 + [False]
 
 
 def test_nothing_is_printed_about_broken_media(tmp_path):

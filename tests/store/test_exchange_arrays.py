@@ -234,6 +234,18 @@ def test_a_clip_without_steps_is_a_failure_and_not_zeros(tmp_path):
     assert store.clips[4].end_s == 1 / 50
 
 
+def test_a_clip_of_a_later_group_is_named_right(tmp_path):
+    arrays = mmsa()
+    arrays["test/audio_lengths"][3] = 0
+    arrays["test/audio"][4, 0] = 1e6
+    words = dict(values="audio", lengths="audio_lengths", split_groups=("train", "valid", "test"), ids="id")
+    path = save(tmp_path, "npz", arrays)
+    done, _ = run(path, tmp_path / "s.zarr", **words)
+    assert [f.clip for f in done.failures] == ["test3$_$3"]
+    with pytest.raises(StoreError, match=r'test/audio: clip "test4\$_\$4": a value beyond'):
+        run(path, tmp_path / "t.zarr", **words, dtype="float16")
+
+
 def test_durations_become_the_cuts(tmp_path):
     path = save(
         tmp_path, "npz", {"feats": values(N, T, L), "d": LENGTHS / 3, "wrong": LENGTHS / 4, "zero": LENGTHS * 0.0}

@@ -107,7 +107,12 @@ def test_what_is_there_is_never_written_over(tmp_path, format_name, padded):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "folder", "link"):
         with pytest.raises(UsageError, match="there is something here already: give another --out"):
-            export(store, tmp_path / name, format_name, padded=padded)
+            run_export(
+                plan_export(store, format_name, padded=padded),
+                format_name,
+                tmp_path / name,
+                lambda n: pytest.fail("too late"),
+            )
     assert (tmp_path / "file").read_text() == "thesis"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "link", "s.zarr"]
 

@@ -141,8 +141,10 @@ def test_each_recording_that_is_left_out_is_counted_with_its_reason(put, tmp_pat
 def test_deeper_folders_and_a_doubled_root_belong_to_their_speaker(put, tmp_path):
     put("GRID/s3/video/mpg_6000/bbaf2n.mpg", "grid.mpg")
     put("GRID/s3/align/bbaf2n.align", alignment("bbaf2n"))
+    put("GRID/s3/guests/s5/bbaf3s.mpg", "grid.mpg")
+    put("GRID/alignments/s5/bbaf3s.align", alignment("bbaf3s"))
     found = grid(tmp_path)
-    assert {c.speaker for c in found.clips} == {"s3"}
+    assert {c.group for c in found.clips} == {"s3/bbaf2n", "s5/bbaf3s"}
     assert found.clips[0].video == "s3/video/mpg_6000/bbaf2n.mpg"
     assert ClipTable.from_clips(found.clips).digest() == ClipTable.from_clips(grid(tmp_path / "GRID").clips).digest()
 

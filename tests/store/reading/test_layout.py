@@ -185,4 +185,6 @@ def test_chunks_cover_each_clip_once_and_no_more():
     assert chunks.number.tolist() == [4, 8, 9, 10, 11, 0, 1]
     assert chunks.at.tolist() == [500, 0, 64, 128, 192, 250, 314]
     assert chunks.steps.tolist() == [1, 64, 64, 64, 8, 64, 64]
-    assert [(s, c.at.tolist()) for s, c in chunks.by_shard()] == [(0, [0, 64, 128, 192, 250, 314]), (2, [500])]
+    ordered, shards, bounds = chunks.by_shard()
+    assert ordered.at.tolist() == [0, 64, 128, 192, 250, 314, 500]
+    assert (shards, bounds) == ([0, 2], [0, 6, 7])

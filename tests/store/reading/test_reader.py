@@ -14,7 +14,7 @@ from bmla.store.errors import StoreError, StreamNotDone, StreamNotFound, Unknown
 from bmla.store.ledger import Failure
 from bmla.store.listing import write_listing
 from bmla.store.place import open_place
-from bmla.store.reading import layout
+from bmla.store.reading.layout import PIECE_BYTES, joined
 from bmla.store.reading.reader import choose, files_and_rows, packed_bytes
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
@@ -276,15 +276,14 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_neighbours_are_read_at_once_and_far_ones_are_not(store, monkeypatch):
-    """256 clips of 1 kB behind each other are one request; two at the ends of a large file are two."""
-    start = np.array([0, 1000, 2000, 500_000, 501_000, 9_000_000])
-    first, last = layout.joined(start, start + 1000)
-    assert list(zip(first.tolist(), last.tolist(), strict=True)) == [(0, 3), (3, 5), (5, 6)]
-    start = np.arange(0, 3 * layout.PIECE_BYTES, 1 << 16)
-    first, last = layout.joined(start, start + (1 << 16))
+def test_neighbours_are_read_at_once_and_far_ones_are_not():
+    start = np.array([0, 1000, 2000, 500_000, 501_000, 9_000_000, 9_001_000])
+    first, last = joined(np.array([0, 0, 0, 0, 0, 0, 1]), start, start + 1000)
+    assert list(zip(first.tolist(), last.tolist(), strict=True)) == [(0, 3), (3, 5), (5, 6), (6, 7)]
+    start = np.arange(0, 3 * PIECE_BYTES, 1 << 16)
+    first, last = joined(np.zeros(len(start)), start, start + (1 << 16))
     assert len(first) == 3
-    assert (start[last - 1] + (1 << 16) - start[first]).max() <= layout.PIECE_BYTES + (1 << 16)
+    assert (start[last - 1] + (1 << 16) - start[first]).max() <= PIECE_BYTES + (1 << 16)
 
 
 def test_the_cache_of_indexes_is_bounded(store, plain, monkeypatch):
