@@ -25,6 +25,7 @@ import av
 import cv2
 import numpy as np
 import torch
+
 from bmla.extract.faces.detector import FaceDetector, Faces
 from bmla.extract.faces.retinaface import HEADS
 from bmla.extract.faces.retinaface_weights import BATCH_NORM_EPS, batch_norm_of, load_embedded

@@ -270,7 +270,7 @@ def sweep_configs(
 ) -> "list[RunConfig]":
     from ..fuse.sweep import grid
 
-    return grid(models, ratios, **settings, **streams)
+    return grid(models, ratios, **{**settings, **streams})
 
 
 def load(store: "Store", streams: dict[str, str], device: str) -> "Features":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .exchange import export, import_
 from .options import find_store, remote_options
 from .share import diff, ls, merge, pull, push
 
@@ -153,7 +154,7 @@ def show(result: "StoreInfo") -> None:
         click.echo(f"    versions  {compact(spec['versions'])}")
 
 
-for command in (push, pull, merge, diff, ls):
+for command in (push, pull, merge, diff, ls, export, import_):
     store.add_command(command)
 
 

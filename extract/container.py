@@ -18,7 +18,7 @@ from ..store.errors import MediaError
 from .encoders.base import FRAME_RATE_HZ
 
 SEEK_FROM_S = 10.0  # decoding that much costs less than an index that may be wrong; later cuts seek
-SEEK_BACK_S = 2.0  # MPEG program streams seek to any packet, not to a keyframe: their keyframes are closer than this
+SEEK_BACK_S = 2.0  # MPEG streams seek to any packet, not to a keyframe: most have one within this
 OPTIONS = {"protocol_whitelist": "file"}  # a playlist in disguise reaches nothing outside this machine
 COVER = Disposition.attached_pic
 STUB = b"version https://git-lfs"
@@ -126,7 +126,7 @@ class MediaFile:
         next_s = 0.0  # where a frame without a timestamp goes: after the one before it
         for packet in self._packets(stream):
             started = started or packet.is_keyframe
-            if not started:
+            if not started:  # some decoders would show a picture without the one that it builds upon
                 continue
             if packet.is_corrupt:  # cut off by the end of the file: its picture would be half grey
                 self.unreadable += 1

@@ -1,9 +1,9 @@
 """The command line: light to start, documented, and one clear line for every error."""
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -32,7 +32,9 @@ def test_help_imports_no_heavy_library():
     assert not loaded & set(HEAVY)
 
 
-@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda x: " ".join(x) if isinstance(x, tuple) else ""
+)
 def test_every_command_is_documented(path, command):
     result = run(*path, "--help")
     assert result.exit_code == 0
@@ -44,7 +46,11 @@ def test_every_command_is_documented(path, command):
 
 @pytest.mark.parametrize(
     ("path", "command"),
-    [(p, c) for p, c in commands() if not isinstance(c, click.Group) and p[0] not in ("models", "encoders", "datasets")],
+    [
+        (p, c)
+        for p, c in commands()
+        if not isinstance(c, click.Group) and p[0] not in ("models", "encoders", "datasets")
+    ],
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",
 )
 def test_every_command_shows_an_example_of_itself(path, command):
@@ -59,7 +65,9 @@ def test_lists_have_one_line_each(name):
 
 
 def test_module_is_the_same_as_the_command():
-    shown = subprocess.run([sys.executable, "-m", "bmla", "--version"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "bmla", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     assert shown.startswith("bmla, version ")
 
 
@@ -90,4 +98,4 @@ def test_store_is_found_when_it_is_the_only_one(tmp_path, monkeypatch):
     result = run("store", "info")
     assert result.exit_code == 2
     assert "a.zarr" in result.output
-    assert os.path.join("stores", "b.zarr") in result.output
+    assert str(Path("stores/b.zarr")) in result.output

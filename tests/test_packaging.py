@@ -6,13 +6,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OTHER_NAMES = {"dlib": "dlib-bin", "matplotlib-base": "matplotlib", "soxr-python": "soxr", "distributed": "dask"}  # conda's -> PyPI's
+OTHER_NAMES = {
+    "dlib": "dlib-bin",
+    "matplotlib-base": "matplotlib",
+    "soxr-python": "soxr",
+    "distributed": "dask",
+}  # conda's -> PyPI's
 NOT_PACKAGES = {".venv", "build", "tests", "bench", "docs"}
 
 
 def requirement(text):
     """Name without extras, and the version bounds."""
-    name, bounds = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[[a-z,]+\])?(.*)", text.strip()).groups()
+    name, bounds = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[[a-z0-9,]+\])?(.*)", text.strip()).groups()
     return OTHER_NAMES.get(name.lower(), name.lower()), bounds
 
 
@@ -52,4 +57,3 @@ def test_constraints_pin_every_dependency_within_its_bounds():
     for name, bounds in declared("demo", "test", "dev").items():
         assert name in pins
         assert SpecifierSet(bounds).contains(pins[name]), f"{name} {pins[name]} is not {bounds}"
-

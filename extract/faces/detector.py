@@ -6,6 +6,7 @@ through in chunks that fit the cache, and only anchors above the threshold are d
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,9 @@ class FaceDetector:
         shrink = min(1.0, (self.max_side_px or math.inf) / max(H, W))
         pixels = max(1, round(H * shrink)) * max(1, round(W * shrink))
         chunk = max(1, CHUNK_PIXELS["cpu" if self.device.type == "cpu" else "cuda"] // pixels)
-        faces: list[Faces] = []
-        for start in range(0, B, chunk):
-            faces += self._detect(images[start : start + chunk], shrink)
-        return faces
+        chunks = -(-B // chunk)
+        ends = [i * B // chunks for i in range(chunks + 1)] if chunks else []  # of about the same size
+        return [faces for start, end in pairwise(ends) for faces in self._detect(images[start:end], shrink)]
 
     def _detect(self, images: np.ndarray | Tensor, shrink: float) -> list[Faces]:
         pictures = self._prepare(images, shrink)  # (B, 3, h, w)

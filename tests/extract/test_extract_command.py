@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from bmla.cli import main
 from click.testing import CliRunner
+
+from bmla.cli import main
 
 SOUND = ("--stream", "audio.logspec", "--workers", "1", "--quiet")
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from bmla.extract.extraction import extract
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.tools import ToolConfig

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bmla.extract import weights
 from bmla.extract.weights import (
     face_recognition_model,

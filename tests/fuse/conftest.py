@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features

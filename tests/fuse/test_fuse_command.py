@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+
 from bmla.commands.fuse import fuse
 from bmla.store.errors import StoreNotFound, UnknownName, UsageError
-from click.testing import CliRunner, Result
 
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--epochs", "2", "--finetune-epochs", "1", "--threads", "1"]
 

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.streams import choose_streams
 from bmla.store import open_store
 from bmla.store.errors import StreamNotFound, UsageError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SPLIT = ["train", "dev", "test", "train"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.data import Features
 from bmla.fuse.figures import draw_alpha, draw_confusion, drawing, render

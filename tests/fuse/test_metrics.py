@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from bmla.fuse.evaluate import Predictions
 from bmla.fuse.metrics import scores
 

@@ -1,8 +1,9 @@
 import pytest
-from bmla.fuse.ratio import LARGEST_PART, Ratio, describe_widths, parse_ratio, widths
-from bmla.store.errors import UnknownName, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bmla.fuse.ratio import LARGEST_PART, Ratio, describe_widths, parse_ratio, widths
+from bmla.store.errors import UnknownName, UsageError
 
 ratios = st.builds(lambda a, v: parse_ratio(f"{a}:{v}"), st.integers(1, LARGEST_PART), st.integers(1, LARGEST_PART))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from bmla.fuse import run as module
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from bmla.fuse.config import RunConfig, canonical, pretraining
 from bmla.fuse.recipes import run_config
 from bmla.store.errors import UnknownName, UsageError

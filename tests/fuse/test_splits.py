@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from bmla.fuse.splits import DEV_SHARE, usable_splits
 from bmla.store.errors import UsageError
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.fuse.config import RunConfig
 from bmla.fuse.evaluate import Predictions
 from bmla.fuse.metrics import scores

@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from bmla.fuse import sweep as module
 from bmla.fuse.config import RunConfig, pretraining
 from bmla.fuse.data import Features

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from bmla.fuse import train as module
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features

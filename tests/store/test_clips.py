@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bmla.store.clips import SCHEMA, Clip, ClipTable
-from bmla.store.errors import StoreError, UnknownName
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bmla.store.clips import SCHEMA, Clip, ClipTable
+from bmla.store.errors import StoreError, UnknownName
 
 A = Clip("a", 0.0, 1.0, label="yes", split="train", speaker="s1", video="a.mp4", audio="a.mp4")
 B = Clip("b", 0.5, 1.0, label="no", split="test", crop_x=3, text="ü <b>")

@@ -12,6 +12,7 @@ import traceback
 
 import numpy as np
 import pytest
+
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreError, StoreNotFound
 from bmla.store.ledger import Failure

@@ -5,6 +5,7 @@ import hashlib
 import h5py
 import numpy as np
 import pytest
+
 from bmla.store import open_store
 from bmla.store.errors import StoreError, StoreMismatch, UnknownName, UsageError
 from bmla.store.exchange import ArrayImport, import_arrays, is_export

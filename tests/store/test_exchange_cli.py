@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
 from bmla.cli import Group
 from bmla.commands.exchange import export, import_
 from bmla.store import create_store, open_store
@@ -11,7 +13,6 @@ from bmla.store.clips import Clip, ClipTable
 from bmla.store.ledger import Failure
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
-from click.testing import CliRunner
 
 WORDS = (
     *("--stream", "audio.mine", "--modality", "audio", "--rate-hz", 50, "--values", "feats"),

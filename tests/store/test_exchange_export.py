@@ -7,6 +7,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+
 from bmla.store import create_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreError, StreamNotDone, StreamNotFound, UnknownName, UsageError

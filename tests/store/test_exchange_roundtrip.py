@@ -8,6 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreMismatch, StreamNotFound, UsageError
@@ -16,8 +19,6 @@ from bmla.store.ledger import Failure
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 from bmla.store.verify import verify
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 AUDIO = StreamSpec(
     "audio.toy", "audio", "toy", "float16", (3,), 100.0, "T = any", parameters={"layer": 9}, versions={"bmla": "0"}

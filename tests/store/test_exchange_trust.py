@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import BmlaError, StoreError, UsageError

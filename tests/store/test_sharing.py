@@ -7,6 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
 from bmla.cli import main
 from bmla.store import create_store, open_store
 from bmla.store.cache import cached
@@ -21,7 +23,6 @@ from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 from bmla.store.transfer import Selection, plan_transfer, run_transfer
 from bmla.store.verify import verify
-from click.testing import CliRunner
 
 SPEC = StreamSpec("audio.toy", "audio", "toy", "float16", (3,), 100.0, "T = any")
 OTHER = StreamSpec("mouth.toy", "visual", "toy", "uint8", (4, 4), 25.0, "T = any")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from bmla.store.errors import StoreError, UsageError
 from bmla.store.spec import StreamSpec, check_stream_name, differences
 

@@ -6,6 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import (
@@ -23,9 +27,6 @@ from bmla.store.lock import writer_lock
 from bmla.store.sealing import sealed
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 SPLITS = ("train", "dev", "test")
 SPEC = StreamSpec("audio.toy", "audio", "toy", "float16", (3,), 100.0, "T = any")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreError, StoreNotFound

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from bmla.extract.datasets.table import ADAPTERS, find
 from bmla.store.errors import UnknownName, UsageError
 

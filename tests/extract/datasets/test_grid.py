@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.extract.datasets.grid import words_of_name
 from bmla.extract.datasets.table import find
 from bmla.extract.media import read_audio, read_frames

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from bmla.extract.datasets.table import find
 from bmla.extract.media import read_audio, read_frames
 from bmla.store.clips import ClipTable

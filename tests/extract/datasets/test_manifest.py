@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bmla.extract.datasets.table import find
 from bmla.extract.media import read_audio, read_frames
 from bmla.store.clips import ClipTable

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.extract.datasets.table import find
 from bmla.extract.demo import make_demo
 from bmla.extract.media import probe, read_audio, read_frames

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from bmla.extract.demo.speech import Utterance, speak
 from bmla.extract.demo.visemes import viseme_of
 from bmla.store.errors import BmlaError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from bmla.extract.demo import visemes
 from bmla.extract.demo.face import TalkingFace, lips_of
 from bmla.extract.demo.scene import CLIP_S, SPEECH_LEVEL, WORD_CENTRE_S, film, record
@@ -23,7 +24,7 @@ def face() -> TalkingFace:
 
 @pytest.fixture(scope="module")
 def mouth(face):
-    """Width and height of the lips' parting, and of the lips, as Dlib measures them."""
+    """Width of the mouth, heights of the parting and of the lips, and where the chin is, as Dlib measures them."""
     import dlib
 
     predictor, detector = Landmarks68(), dlib.get_frontal_face_detector()
@@ -38,6 +39,7 @@ def mouth(face):
             "width": points[54, 0] - points[48, 0],
             "parting": points[66, 1] - points[62, 1],
             "lips": points[57, 1] - points[51, 1],
+            "chin": points[8, 1],
         }
 
     return measure
@@ -47,6 +49,7 @@ def test_dlib_sees_the_mouth_open_and_close(mouth):
     closed, wide = mouth(CLOSED), mouth(OPEN)
     assert closed["parting"] < 3
     assert wide["parting"] > closed["parting"] + 8
+    assert wide["chin"] > closed["chin"] + 5
     half = mouth((CLOSED + OPEN) / 2)
     assert closed["lips"] < half["lips"] < wide["lips"]
 

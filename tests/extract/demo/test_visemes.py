@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from bmla.extract.demo.speech import Phone
 from bmla.extract.demo.visemes import REST, SHAPE, VISEMES, mouth_shapes, viseme_of
 

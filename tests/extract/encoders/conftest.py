@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+
 from bmla.extract.encoders.base import Sight, Sound, frames_of, samples_of
 
 FACE = (175, 76, 265, 166)  # x0 y0 x1 y1 in the portrait
@@ -25,6 +26,7 @@ def one_thread() -> Iterator[None]:
 def portrait() -> tuple[np.ndarray, np.ndarray]:
     """(512, 512, 3) uint8 RGB and the (68, 2) landmarks that Dlib finds on it."""
     import dlib
+
     from bmla.extract.weights import DLIB_LANDMARKS, face_recognition_model
 
     image = pytest.importorskip("skimage.data").astronaut()

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
+
 from bmla.extract.encoders.base import Encoder, Features
+from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
 from bmla.store.errors import UnknownName, UsageError
 from bmla.store.spec import StreamSpec, check_stream_name
 

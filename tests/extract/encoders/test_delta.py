@@ -1,9 +1,10 @@
 """Laws of the time derivative."""
 
 import numpy as np
-from bmla.extract.encoders.delta import delta
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bmla.extract.encoders.delta import delta
 
 
 def test_ramp_has_its_slope_away_from_the_ends() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from bmla.extract.encoders.device import full_precision, pick_device
 from bmla.store.errors import UsageError
 

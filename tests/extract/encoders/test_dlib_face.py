@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dlib
 import numpy as np
 import pytest
+
 from bmla.extract.encoders.base import Sight
 from bmla.extract.encoders.dlib_face import DlibFaceEncoder, DlibFaceOptions
 from bmla.extract.weights import DLIB_DESCRIPTOR, DLIB_LANDMARKS, face_recognition_model

@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bmla.extract.encoders.table import build
-from bmla.extract.encoders.base import Sound
-from bmla.extract.encoders.hubert import HubertEncoder, HubertOptions, SpeechModel
-from bmla.extract.weights import sha256_of
-from bmla.store.errors import BmlaError, MediaError, UnknownName, UsageError, WeightsNotFound
 from transformers import (
     AutoFeatureExtractor,
     AutoModel,
@@ -24,6 +19,12 @@ from transformers import (
     WavLMConfig,
 )
 from transformers.utils import logging
+
+from bmla.extract.encoders.base import Sound
+from bmla.extract.encoders.hubert import HubertEncoder, HubertOptions, SpeechModel
+from bmla.extract.encoders.table import build
+from bmla.extract.weights import sha256_of
+from bmla.store.errors import BmlaError, MediaError, UnknownName, UsageError, WeightsNotFound
 
 SMALL = {
     "hidden_size": 32,

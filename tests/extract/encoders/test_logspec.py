@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from bmla.extract.encoders.base import Sound
 from bmla.extract.encoders.logspec import LogspecEncoder, LogspecOptions, mel_triangles
 from bmla.store.errors import MediaError, UsageError

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from bmla.extract.encoders.base import Sight
 from bmla.extract.encoders.mouth import (
     MouthDctEncoder,

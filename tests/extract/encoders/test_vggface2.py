@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bmla.extract.encoders.table import build
+from facenet_pytorch import InceptionResnetV1, extract_face, fixed_image_standardization
+from PIL import Image
+from torch import nn
+
 from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.table import build
 from bmla.extract.encoders.vggface2 import VggFace2Encoder, network_input
 from bmla.extract.faces.crops import FaceCrop, face_crop
 from bmla.extract.weights import sha256_of
 from bmla.store.errors import BmlaError, UnknownName, UsageError, WeightsNotFound
-from facenet_pytorch import InceptionResnetV1, extract_face, fixed_image_standardization
-from PIL import Image
-from torch import nn
 
 PUBLISHED = "20180402-114759-vggface2.pt"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from bmla.extract.faces.detector import FaceDetector
 from bmla.extract.faces.landmarks import Landmarks68
 

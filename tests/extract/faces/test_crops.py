@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from bmla.extract.faces.crops import RIGID, RIGID_MEAN, FaceCrop, MouthCrop, alignment, face_crop, mouth_crop
 from bmla.store.errors import UsageError
 

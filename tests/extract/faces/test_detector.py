@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from bmla.extract.faces import detector as module
 from bmla.extract.faces.detector import FaceDetector
 from bmla.store.errors import UsageError, WeightsNotFound

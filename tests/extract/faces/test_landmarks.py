@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.extract.faces.landmarks import Landmarks68, dlib_square
 from bmla.store.errors import UsageError
 

@@ -6,11 +6,12 @@ The reference follows biubug6/Pytorch_Retinaface's `models/net.py` and `models/r
 import pytest
 import torch
 import torch.nn.functional as F
-from bmla.extract.faces.retinaface import RetinaFace, published_shapes
-from bmla.extract.faces.retinaface_weights import fold
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models._utils import IntermediateLayerGetter
+
+from bmla.extract.faces.retinaface import RetinaFace, published_shapes
+from bmla.extract.faces.retinaface_weights import fold
 
 PRIOR_SIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from bmla.extract.faces import retinaface_weights
 from bmla.extract.faces.retinaface import HEADS, MEAN_RGB, RetinaFace, published_shapes
 from bmla.extract.faces.retinaface_weights import (

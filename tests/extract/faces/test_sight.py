@@ -4,6 +4,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from bmla.extract.encoders.base import Sight
 from bmla.extract.faces.crops import face_crop, mouth_crop
 from bmla.extract.faces.detector import FaceDetector

@@ -1,6 +1,7 @@
 """Gaps are filled and jitter goes, without moving what is steady or letting bad frames in."""
 
 import numpy as np
+
 from bmla.extract.faces.smoothing import fill_gaps, smooth, smooth_valid
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from bmla.extract.faces.detector import Faces
 from bmla.extract.faces.track import choose_track
 from bmla.store.errors import NoFace

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from bmla.fuse.models.align import concatenate, pool_to_rate
 from bmla.fuse.models.base import Steps
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from bmla.fuse.config import RunConfig, pretraining
 from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.base import Input, Steps

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from bmla.fuse.models.base import Input, Output, Standardise, Steps, loss
 from bmla.fuse.models.blocks import Attention, Encoder, Project, attend, masked_mean, positions
-from torch import nn
 
 
 def test_positions_count_seconds_so_that_streams_of_different_rates_agree() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+
 from bmla.fuse.models.brff import BilinearBRFF, CrossBRFF
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from bmla.fuse.models.decision import Decision, mix
 
 BOTH = torch.tensor([[True, True], [True, True]])

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import FusionModel, Input, Output, Steps
 from bmla.fuse.models.table import MODELS, build, takes
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 INPUTS = {"audio": Input(6, 50.0), "visual": Input(5, 20.0)}
 CLASSES = 3

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import Input
 from bmla.fuse.models.table import MODELS, build, entry

@@ -1,4 +1,5 @@
 import torch
+
 from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.models.table import build

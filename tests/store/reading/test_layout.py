@@ -6,6 +6,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.store.errors import StoreError
 from bmla.store.reading.memory import SharedBlock, available_bytes, unnamed_file, zeros
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from bmla.store.errors import UsageError
 from bmla.store.reading.prefetch import prefetch
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bmla.store import create_store, open_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.errors import StoreError, StreamNotDone, StreamNotFound, UnknownName, UsageError
@@ -19,8 +22,6 @@ from bmla.store.reading.reader import choose, files_and_rows, packed_bytes
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 from bmla.store.transfer import plan_transfer, run_transfer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 N = 22  # the last of 6 shards holds 2 clips
 FAILED, ZERO = (3, 21), (6, 12, 13, 14, 15)  # the clips of shard 3 are all zero: it has no file of values

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bmla.store import create_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.shard import ClipFeatures
