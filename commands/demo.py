@@ -11,10 +11,11 @@ Examples:
   bmla demo --small         a quarter of that, for a quick look
 """
 
-SIZES = {  # fusion models small enough for two cores; the data set is small as well
-    False: ["--ratio", "1:2,1:1,2:1", "--seed", "0,1", "--layers", "2", "--width", "64"],
-    True: ["--ratio", "1:2,2:1", "--seed", "0", "--layers", "1", "--width", "64", "--epochs", "15"],
+SIZES = {  # fusion models and training that suit two cores and so few clips
+    False: ["--ratio", "1:2,1:1,2:1", "--seed", "0,1", "--layers", "2", "--epochs", "20", "--batch-size", "16"],
+    True: ["--ratio", "1:2,2:1", "--seed", "0", "--layers", "1", "--epochs", "25", "--batch-size", "8"],
 }
+COMMON = ["--width", "64", "--lr", "1e-3"]
 
 
 @click.command(epilog=EXAMPLES)
@@ -40,7 +41,7 @@ def demo(ctx: click.Context, out: Path, small: bool, seed: int) -> None:
     make_demo(data, small=small, seed=seed)
     run(ctx, "extract", "--dataset", "demo", "--root", str(data), "--store", str(store))
     run(ctx, "fuse", "--store", str(store), "--model", "transformer-ao,transformer-vo,transformer,balancemla",
-        *SIZES[small], "--out", str(runs))  # fmt: skip
+        *SIZES[small], *COMMON, "--out", str(runs))  # fmt: skip
     click.echo(f"\nreport: {runs / 'report.html'}   (generated data: it shows the path, not a result)")
 
 
