@@ -117,7 +117,8 @@ def read_frames(
         numbers, files, rate_hz = _numbered_pictures(path, fps)
         times = (np.array(numbers) - numbers[0]) / rate_hz
         shown, present = _on_screen(path.name, times, 1 / rate_hz, moments, end_s)
-        pictures = {int(i): _picture(files[i]) for i in np.unique(shown)}
+        height, width = _picture(files[shown[0]]).shape[:2]
+        pictures = {int(i): _picture(files[i], width, height) for i in np.unique(shown)}
         return _stack(path.name, [pictures[int(i)] for i in shown], present, crop)
     with MediaFile(path) as media:
         if media.video is None:
@@ -129,6 +130,7 @@ def read_frames(
             kept.append((time_s, frame))
             if time_s > moments[-1] + TIE_S:
                 break
+        kept.sort(key=lambda pair: pair[0])  # damaged files may jump back
         times = np.array([time_s for time_s, _ in kept])
         shown, present = _on_screen(path.name, times, media.frame_period_s(), moments, end_s, media.trouble())
     reformatter = VideoReformatter()
@@ -208,13 +210,13 @@ def _stack(
     return Frames(np.stack([p[y : y + h, x : x + w] for p in pictures]), present)
 
 
-def _picture(path: Path) -> np.ndarray:
-    """The first frame of a file: (H, W, 3) uint8."""
+def _picture(path: Path, width: int | None = None, height: int | None = None) -> np.ndarray:
+    """The first frame of a file, scaled where a size is given: (H, W, 3) uint8."""
     with MediaFile(path) as media:
         frame = next((f for _, f in media.decode("video", 0.0)), None) if media.video is not None else None
         if frame is None:
             raise MediaError(f"{path.name}: no picture in it{media.trouble()}")
-        return _rgb(frame, VideoReformatter(), frame.width, frame.height)
+        return _rgb(frame, VideoReformatter(), width or frame.width, height or frame.height)
 
 
 def _numbered_pictures(folder: Path, fps: float | None) -> tuple[list[int], list[Path], float]:

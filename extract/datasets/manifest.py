@@ -16,21 +16,8 @@ from .options import options_from
 from .whole_files import LAYOUT, SPLIT_NAMES, labelled_folders, to_the_end
 
 COLUMNS = (
-    "id",
-    "video",
-    "audio",
-    "label",
-    "split",
-    "speaker",
-    "start",
-    "end",
-    "fps",
-    "crop_x",
-    "crop_y",
-    "crop_w",
-    "crop_h",
-    "text",
-)
+    "id", "video", "audio", "label", "split", "speaker", "start", "end", "fps", "crop_x", "crop_y", "crop_w", "crop_h", "text",
+)  # fmt: skip
 CROP = ("crop_x", "crop_y", "crop_w", "crop_h")
 
 
@@ -114,7 +101,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise UsageError(f"manifest: {path.name} is no Parquet table ({error})") from error
     _check_columns(path, table.column_names)
     for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path.name} row {number}", {k: _text(v) for k, v in row.items()}
+        yield f"{path.name} row {number}", {k.strip(): _text(v) for k, v in row.items()}
 
 
 def _text(value: object) -> str:
@@ -142,14 +129,6 @@ def _clip(where: str, row: Mapping[str, str], folder: Path) -> Clip:
     fps = _number(where, row, "fps")
     if is_folder and (fps is None or fps <= 0):
         raise UsageError(f"{where}: video is a folder of images, which needs its frame rate in the column fps")
-    crop = {name: _number(where, row, name) for name in CROP}
-    if None in crop.values() and set(crop.values()) != {None}:
-        raise UsageError(f"{where}: a crop needs all of {', '.join(CROP)}")
-    whole = {name: int(value) for name, value in crop.items() if value is not None}
-    if whole != {name: value for name, value in crop.items() if value is not None}:
-        raise UsageError(f"{where}: the crop {list(crop.values())} is not in whole pixels")
-    if whole and (min(whole.values()) < 0 or whole["crop_w"] < 1 or whole["crop_h"] < 1):
-        raise UsageError(f"{where}: the crop {list(whole.values())} is empty or starts outside the picture")
     split = row.get("split", "").lower()
     if split and split not in SPLIT_NAMES:
         raise UsageError(f'{where}: unknown split "{split}"; expected train, dev or test')
@@ -166,13 +145,26 @@ def _clip(where: str, row: Mapping[str, str], folder: Path) -> Clip:
         audio=audio or (None if is_folder else video),
         fps=fps,
         text=row.get("text") or None,
-        **whole,
+        **_crop(where, row),
     )
     if end_s is None:
         clip = to_the_end(clip, folder)
     if not 0 <= clip.start_s < clip.end_s:
         raise UsageError(f"{where}: the cut {clip.start_s} to {clip.end_s} s: expected 0 <= start < end")
     return clip
+
+
+def _crop(where: str, row: Mapping[str, str]) -> dict[str, int]:
+    """The four crop columns; nothing where none is given."""
+    given = {name: value for name in CROP if (value := _number(where, row, name)) is not None}
+    if given and len(given) < len(CROP):
+        raise UsageError(f"{where}: a crop needs all of {', '.join(CROP)}")
+    crop = {name: int(value) for name, value in given.items()}
+    if crop != given:
+        raise UsageError(f"{where}: the crop {list(given.values())} is not in whole pixels")
+    if crop and (min(crop.values()) < 0 or crop["crop_w"] < 1 or crop["crop_h"] < 1):
+        raise UsageError(f"{where}: the crop {list(crop.values())} is empty or starts outside the picture")
+    return crop
 
 
 def _source(where: str, column: str, value: str, folder: Path) -> str | None:

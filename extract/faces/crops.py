@@ -29,6 +29,7 @@ RIGID_MEAN = np.array(
         *[(-0.228, 0.349), (-0.119, 0.390), (0.0, 0.419), (0.119, 0.390), (0.228, 0.349)],
     ]
 )
+RESAMPLING = "bilinear; block mean where it shrinks"
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,6 @@ class MouthCrop:
     def describe(self) -> dict[str, Any]:
         """For the stream specification."""
         return {"policy": "mouth, aligned by eyes and nose", **asdict(self), "colour": "grey", "resampling": RESAMPLING}
-
-
-RESAMPLING = "bilinear; block mean where it shrinks"
 
 
 def face_crop(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop = FaceCrop()) -> np.ndarray:

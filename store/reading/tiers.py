@@ -5,6 +5,7 @@ Each tier fills a batch for the clips that it is asked for; what the batch is, `
 Shape legend: n clips of the reader, b clips of a batch, T steps of its longest clip, F the shape of one step's feature.
 """
 
+import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from .layout import Chunks, read_index
 from .memory import SharedBlock, zeros
 
 THREADS = 4
-COPY_S, COPY_BYTES_PER_S = 1e-5, 1.5e9  # a chunk that is in memory is copied faster than this
+COPY_S, COPY_BYTES_PER_S = 2e-5, 1.5e9  # a chunk that is in memory is copied faster than this
 
 
 @dataclass(frozen=True)
@@ -165,23 +166,25 @@ class Mapped:
     def __init__(self, files: StreamFiles, rows: Rows):
         self.files, self.rows = files, rows
         self.maps: dict[int, tuple[memoryview, memoryview]] = {}
-        self.waited = True  # the last batch had to wait for the disk
+        self.waited = True  # the last batch came from the disk, at least in part
 
     def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
         at = np.arange(0, len(rows) * out.shape[1], out.shape[1])
         chunks = self.files.layout.chunks_of(self.rows.clips[rows], self.rows.lengths[rows], at)
         flat: Any = as_flat(out)
+        began, read = time.perf_counter(), blocks_read()
         if self.waited:
             self.announce(chunks)
         else:  # a plain buffer is copied faster, but no other thread runs meanwhile: not where a disk is waited for
             flat = flat.data
-        unit, maps, began = self.files.layout.step_bytes, self.maps, time.perf_counter()
+        unit, maps = self.files.layout.step_bytes, self.maps
         firsts, sizes = (chunks.at * unit).tolist(), (chunks.steps * unit).tolist()
         for shard, number, to, size in zip(chunks.shard.tolist(), chunks.number.tolist(), firsts, sizes, strict=True):
             body, offsets = maps.get(shard) or self.map(shard)
             start = offsets[number]
             flat[to : to + size] = body[start : start + size] if start >= 0 else memoryview(bytes(size))
-        self.waited = time.perf_counter() - began > len(firsts) * COPY_S + out.nbytes / COPY_BYTES_PER_S
+        slow = time.perf_counter() - began > len(firsts) * COPY_S + out.nbytes / COPY_BYTES_PER_S
+        self.waited = slow or blocks_read() > read  # slow: not every file system counts what it reads
 
     def map(self, shard: int) -> tuple[memoryview, memoryview]:
         """A shard's bytes and the offset of each of its chunks, -1 where it is all zero. No file stays open."""
@@ -192,7 +195,9 @@ class Mapped:
                 with closing(file):
                     offsets = np.ascontiguousarray(read_index(file, layout)[:, 0])
                 with pa.memory_map(self.files.path("values", shard)) as opened:
-                    body = np.frombuffer(opened.read_buffer(), np.uint8)  # stays mapped when the file is closed
+                    # the parent of a read buffer is the whole mapping: it outlives the file's handle, so that no number
+                    # of shards runs into the limit of open files; reading all of it would fetch it from the disk
+                    body = np.frombuffer(opened.read_buffer(1).parent, np.uint8)
                 if len(body) != file.size:
                     raise ValueError("it changed while it was opened")
         mapped = self.maps[shard] = body.data, offsets.data
@@ -243,6 +248,11 @@ class Validity:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.forget()
+
+
+def blocks_read() -> int:
+    """What this thread has read from disks so far (elsewhere than on Linux: this process)."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_inblock
 
 
 def each_once(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -367,13 +367,13 @@ def test_a_cover_picture_is_no_video(tmp_path):
         read_frames(path, 0, 0.04)
 
 
-def write_pictures(folder: Path, shown) -> Path:
-    folder.mkdir()
+def write_pictures(folder: Path, shown, width=64) -> Path:
+    folder.mkdir(exist_ok=True)
     for n in shown:
         with av.open(str(folder / f"{n}.png"), "w", format="image2", options={"update": "1"}) as out:
             stream = out.add_stream("png", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
-            image = np.full((48, 64, 3), 24 + GREY_STEP * (n % NUMBERS), np.uint8)
+            stream.width, stream.height, stream.pix_fmt = width, 48, "rgb24"
+            image = np.full((48, width, 3), 24 + GREY_STEP * (n % NUMBERS), np.uint8)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             out.mux(stream.encode())
     return folder
@@ -390,6 +390,10 @@ def test_a_folder_of_numbered_images_is_a_video_in_the_order_of_its_numbers(tmp_
         read_frames(folder, 0, 1, fps=25)
     with pytest.raises(MediaError, match="clip: a folder of images needs its frame rate"):
         read_frames(folder, 0, 0.4)
+    write_pictures(folder, range(18, 21), width=80)
+    mixed = read_frames(folder, 0.4, 0.72, fps=25)
+    assert mixed.images.shape == (8, 48, 64, 3)
+    assert numbers(mixed) == list(range(13, 21))
     (folder / "frame_0003.jpg").write_bytes(b"x")
     with pytest.raises(MediaError, match="clip: two images carry the number 3"):
         read_frames(folder, 0, 0.4, fps=25)
