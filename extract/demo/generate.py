@@ -2,8 +2,8 @@
 
 The words are chosen so that each sense alone confuses some: MILLION and BILLION, MATCHES and PATCHES, MOTION and POTION
 look alike; FIRST and THIRST, MOTION and NOTION sound alike in noise. Noise, effort and idle movement were tuned so that
-nothing is at its ceiling: on the test split of seed 0 a linear classifier gets 0.81 by sound (log-spectrogram), 0.66 by
-sight (mouth.dct) and 0.90 by both; a small transformer a stream 0.84, 0.61 and, log-probabilities averaged, 0.93.
+nothing is at its ceiling: on the test split of seed 0 (100 clips) a linear classifier gets 0.80 by sound (audio.logspec),
+0.70 by sight (mouth.dct) and 0.88 by both; a small BalanceMLA 0.88, 0.65 and 0.96.
 """
 
 import json
