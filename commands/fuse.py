@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
-from .options import device_of, device_options, find_store, remote_options, split_names
+from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
 
 if TYPE_CHECKING:
     from ..fuse.config import RunConfig
@@ -141,6 +141,18 @@ NOTHING = "none"
 @device_options
 @remote_options
 @click.option(
+    "--tier",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "gpu", "ram", "mmap", "shard"]),
+    help="Where the features stay while models train: the fastest that there is room for.",
+)
+@click.option(
+    "--budget",
+    metavar="SIZE",
+    help="Memory that the features may take, such as 8GB; the rest is read as it is wanted.  [default: half of what is free]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
@@ -169,6 +181,8 @@ def fuse(
     visual: str | None,
     device: str | None,
     gpu: int | None,
+    tier: str,
+    budget: str | None,
     workers: int | None,
     threads: int | None,
     out: Path | None,
@@ -186,13 +200,14 @@ def fuse(
     place = device_of(device, gpu)
     settings = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), class_weights=class_weights, **wishes)
     check_models(names)
+    budget_bytes = None if budget is None else byte_count("--budget", budget)
     store = open_named(store_path)
-    from ..fuse.streams import choose_streams
+    from ..fuse.choice import choose_streams
 
     streams = choose_streams(store, needed_modalities(names), audio, visual)
     configs = sweep_configs(names, split_names(ratios), streams, settings)
     folder = out or Path("runs") / store.name
-    features = load(local_copy(store, streams, quiet), streams, place)
+    features = load(local_copy(store, streams, quiet), streams, place, tier, budget_bytes, quiet)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
@@ -273,10 +288,17 @@ def sweep_configs(
     return grid(models, ratios, **{**settings, **streams})
 
 
-def load(store: "Store", streams: dict[str, str], device: str) -> "Features":
+def load(
+    store: "Store", streams: dict[str, str], device: str, tier: str, budget_bytes: int | None, quiet: bool
+) -> "Features":
     from ..fuse.data import features_from_store
 
-    return features_from_store(store, streams.get("audio"), streams.get("visual"), device)
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    audio, visual = streams.get("audio"), streams.get("visual")
+    return features_from_store(store, audio, visual, device, tier=tier, budget_bytes=budget_bytes, tell=tell)
 
 
 def remarks(streams: dict[str, str], features: "Features") -> list[str]:

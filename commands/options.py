@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def key_values(option: str, values: Sequence[str]) -> dict[str, str]:
     if bad := [key for key, equals, _ in pairs if not equals or not key]:
         raise UsageError(f'{option}: "{bad[0]}" is not of the form NAME=VALUE')
     return {key: value for key, _, value in pairs}
+
+
+def byte_count(option: str, text: str) -> int:
+    """8GB, 500 MB or 1e9 as bytes; kB, MB, GB and TB are powers of 1000. Raises UsageError for anything else."""
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)b?", text.strip().lower())
+    try:
+        return round(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))  # type: ignore[index]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f'{option}: "{text}" is no size: expected such as 8GB or 500MB') from error
 
 
 def find_store(given: str | Path | None) -> str | Path:

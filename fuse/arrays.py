@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from ..store.errors import UsageError
-from .data import Features, Stream, usable
+from .data import Features, usable
+from .stream import Resident, any_of_each
 
 Arrays = Sequence[np.ndarray | None]
 
@@ -81,7 +82,7 @@ def features_from_arrays(
     return usable(everything, "the arrays")
 
 
-def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float, device: torch.device) -> Stream:
+def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float, device: torch.device) -> Resident:
     """One stream of arrays. Its specification is no more than modality, rate and length."""
     given = [i for i, a in enumerate(arrays) if a is not None and len(a)]
     if not given:
@@ -92,15 +93,18 @@ def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float,
         check(f"{modality} of clip {i}", part, mask, parts[0].shape[-1])
     lengths = np.zeros(len(arrays), np.int64)
     lengths[given] = [len(part) for part in parts]
-    values = torch.from_numpy(np.concatenate(parts)).to(device)
-    return Stream(
+    values, kept = np.concatenate(parts), np.concatenate(masks)
+    length, offsets = values.shape[1], np.append(0, np.cumsum(lengths))
+    return Resident(
         f"{modality}.arrays",
         rate_hz,
-        values,
-        torch.from_numpy(np.concatenate(masks)).to(device),
-        torch.from_numpy(np.cumsum(lengths) - lengths),
+        length,
         torch.from_numpy(lengths),
-        hashlib.sha256(f"arrays {modality} {rate_hz} {values.shape[1]}".encode()).hexdigest(),
+        any_of_each(kept, offsets),
+        hashlib.sha256(f"arrays {modality} {rate_hz} {length}".encode()).hexdigest(),
+        torch.from_numpy(values).to(device),
+        torch.from_numpy(kept).to(device),
+        torch.from_numpy(offsets[:-1]),
     )
 
 

@@ -1,11 +1,11 @@
-"""Features that stay where they are computed on: whole streams as tensors on the device, batches by index arithmetic.
+"""The features of a data set's labelled clips, in batches: from memory where there is room for them, else from the store.
 
 A clip that lacks a modality has no steps of it and a mask that is False: no zeros are ever taken for data.
 
-Shape legend: n clips, l feature length, b clips of a batch, t steps of its longest clip.
+Shape legend: n clips, b clips of a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,80 +14,17 @@ import torch
 from torch import Tensor
 
 from ..store.errors import UsageError
+from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
-from .models.base import Input, Steps
+from .models.base import Steps
 from .splits import usable_splits
+from .stream import Stored, Stream, from_packed, from_reader
 
 if TYPE_CHECKING:
-    from ..store import Packed, Store
+    from ..store import Store, TierChoice
 
-CHUNK_STEPS = 1 << 16  # steps that are converted at a time where a whole stream is looked at
-CONSTANT_STD = 1e-6  # a feature that varies less than this share of the largest is constant
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One stream of all clips, end to end, on the device.
-
-    Attributes:
-        name: such as "audio.hubert".
-        rate_hz: steps a second.
-        values: (steps, l) in the stored dtype.
-        valid: (steps,) bool.
-        starts, lengths: (n,) int64 on the CPU: clip i has values[starts[i] : starts[i] + lengths[i]]; length 0: it has none.
-        digest: of the stream's specification.
-    """
-
-    name: str
-    rate_hz: float
-    values: Tensor
-    valid: Tensor
-    starts: Tensor
-    lengths: Tensor
-    digest: str
-
-    @property
-    def input(self) -> Input:
-        return Input(self.values.shape[1], self.rate_hz)
-
-    def present(self) -> np.ndarray:
-        """(n,) bool: the clip has at least one valid step."""
-        total = np.concatenate([[0], np.cumsum(self.valid.cpu().numpy())])
-        starts = self.starts.numpy()
-        return total[starts + self.lengths.numpy()] > total[starts]
-
-    def batch(self, clips: Tensor) -> Steps:
-        """Gathers some clips, padded to the longest of them.
-
-        Args:
-            clips: (b,) int64 on the CPU.
-        """
-        lengths = self.lengths[clips]
-        within = torch.arange(max(int(lengths.max()), 1))
-        inside = within < lengths[:, None]  # (b, t)
-        index = (self.starts[clips][:, None] + within).where(inside, 0).to(self.values.device, non_blocking=True)
-        return Steps(self.values[index], self.valid[index] & inside.to(self.values.device, non_blocking=True))
-
-    def statistics(self, clips: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each feature over the valid steps of some clips, (l,) float32.
-
-        A feature that is constant there gets a standard deviation of 1.
-        """
-        edges = torch.zeros(len(self.valid) + 1, dtype=torch.int64)
-        edges.index_add_(0, self.starts[clips], torch.ones(len(clips), dtype=torch.int64))
-        edges.index_add_(0, self.starts[clips] + self.lengths[clips], -torch.ones(len(clips), dtype=torch.int64))
-        inside = edges.cumsum(0)[:-1].bool()
-        chunks = (inside & self.valid.cpu()).nonzero().squeeze(1).to(self.values.device).split(CHUNK_STEPS)
-        count = max(sum(map(len, chunks)), 1)
-        mean = torch.zeros(self.values.shape[1], dtype=torch.float64, device=self.values.device)
-        for chunk in chunks:
-            mean += self.values[chunk].double().sum(0) / count
-        square = torch.zeros_like(mean)
-        for chunk in chunks:
-            square += (self.values[chunk].double() - mean).square().sum(0) / count
-        std = square.sqrt()
-        constant = std <= CONSTANT_STD * torch.maximum(mean.abs(), std.max())
-        return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
+Batch = tuple[Tensor, Steps | None, Steps | None]
+AHEAD = 2  # batches that are read from a store before they are wanted
 
 
 @dataclass(frozen=True)
@@ -130,7 +67,7 @@ class Features:
 
     def clips(self, split: str, modalities: Sequence[str]) -> np.ndarray:
         """(n',) int64: the clips of a split that have at least one of some modalities, ascending."""
-        some = np.any([self.stream(m).present() for m in modalities], axis=0)
+        some = np.any([self.stream(m).present for m in modalities], axis=0)
         return np.flatnonzero((self.split == split) & some)
 
     def batch(self, clips: Tensor, modalities: Sequence[str]) -> tuple[Steps | None, Steps | None]:
@@ -138,17 +75,37 @@ class Features:
         audio, visual = (self.stream(m).batch(clips) if m in modalities else None for m in ("audio", "visual"))
         return audio, visual
 
+    def batches(self, groups: Iterable[Tensor], modalities: Sequence[str]) -> Iterator[Batch]:
+        """`batch` of each group of clips, with the group; a background thread reads ahead what is not in memory."""
+
+        def make(clips: Tensor) -> Batch:
+            return clips, *self.batch(clips, modalities)
+
+        if any(isinstance(self.stream(m), Stored) for m in modalities):
+            return prefetch(make, groups, AHEAD)
+        return map(make, groups)
+
 
 def features_from_store(
-    store: "Store", audio: str | None, visual: str | None, device: torch.device | str = "cpu"
+    store: "Store",
+    audio: str | None,
+    visual: str | None,
+    device: torch.device | str = "cpu",
+    *,
+    tier: str = "auto",
+    budget_bytes: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Features:
-    """Loads one or two streams of a store, over the union of their clips.
+    """One or two streams of a store, over the union of their clips.
 
     Args:
         audio, visual: stream names; None leaves the modality out.
+        tier: where the values are kept; see `Store.reader`.
+        budget_bytes: of memory, for both streams together; None: half of what is free.
+        tell: called with a line for each stream: what is kept where, and why.
 
     Raises:
-        StreamNotFound, StreamNotDone: from the store.
+        StreamNotFound, StreamNotDone, UnknownName (tier): from the store.
         UsageError: a stream is of the other modality or has no feature vectors, or a split is missing.
     """
     names = {"audio": audio, "visual": visual}
@@ -156,7 +113,11 @@ def features_from_store(
     for modality, name in names.items():
         if name is not None:
             check_fit(store, store.spec(name), modality)
-            streams[modality] = from_packed(store.load(name), store.spec(name), len(store.clips), torch.device(device))
+            choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
+            tell(choice.describe())
+            streams[modality] = stream_from(store, choice, torch.device(device))
+            if choice.tier == "ram" and budget_bytes is not None:
+                budget_bytes = max(0, budget_bytes - choice.bytes)
     group = store.clips.column("group")
     ids = store.clips.column("id")
     everything = Features(
@@ -174,19 +135,24 @@ def features_from_store(
     return usable(everything, str(store.path))
 
 
+def stream_from(store: "Store", choice: "TierChoice", device: torch.device) -> Stream:
+    """A stream's values where they were chosen to be kept."""
+    spec, clips = store.spec(choice.stream), len(store.clips)
+    if choice.tier == "gpu" or (choice.tier == "ram" and device.type == "cpu"):
+        return from_packed(store.load(choice.stream), spec, clips, device)
+    return from_reader(store.reader(choice.stream, tier=choice.tier, device=device), spec, clips)
+
+
 def usable(features: Features, where: str) -> Features:
     """Keeps the clips that can be trained on or tested with: labelled, in a split, with a modality."""
     if len(features.classes) < 2:
         raise UsageError(f"{where}: {len(features.classes)} class(es), expected at least 2 to tell apart")
     streams = [s for s in (features.audio, features.visual) if s is not None]
-    some = np.any([s.present() for s in streams], axis=0)
+    some = np.any([s.present for s in streams], axis=0)
     split, notes = usable_splits(features.split, features.groups, some & (features.labels.numpy() >= 0), where)
     kept = np.flatnonzero(split != None)  # noqa: E711 - elementwise
     index = torch.from_numpy(kept)
-    audio, visual = (
-        None if s is None else replace(s, starts=s.starts[index], lengths=s.lengths[index])
-        for s in (features.audio, features.visual)
-    )
+    audio, visual = (None if s is None else s.select(index) for s in (features.audio, features.visual))
     return replace(
         features,
         ids=features.ids[kept],
@@ -214,18 +180,3 @@ def vector_streams(store: "Store", modality: str) -> list[str]:
     """The store's streams of a modality that have one vector a step, sorted."""
     specs = [store.spec(name) for name in store.streams()]
     return [s.name for s in specs if s.modality == modality and len(s.feature_shape) == 1 and s.dtype != "uint8"]
-
-
-def from_packed(packed: "Packed", spec: StreamSpec, clips: int, device: torch.device) -> Stream:
-    """A stream as the store gives it, with a place for each of all its clips."""
-    starts, lengths = np.zeros(clips, np.int64), np.zeros(clips, np.int64)
-    starts[packed.clips], lengths[packed.clips] = packed.offsets[:-1], np.diff(packed.offsets)
-    return Stream(
-        spec.name,
-        spec.rate_hz,
-        torch.from_numpy(packed.values).to(device),
-        torch.from_numpy(packed.valid).to(device),
-        torch.from_numpy(starts),
-        torch.from_numpy(lengths),
-        spec.digest(),
-    )

@@ -63,11 +63,11 @@ def predict(
     index = torch.from_numpy(clips)
     outputs: list[Output] = []
     with torch.inference_mode():
-        for chosen in index.split(BATCH_CLIPS):
-            outputs.append(model(*features.batch(chosen, modalities), **options))
+        for _, audio, visual in features.batches(index.split(BATCH_CLIPS), modalities):
+            outputs.append(model(audio, visual, **options))
     model.train(training)
     present = {
-        m: features.stream(m).present()[clips] if m in modalities else np.zeros(len(clips), bool)
+        m: features.stream(m).present[clips] if m in modalities else np.zeros(len(clips), bool)
         for m in ("audio", "visual")
     }
     return Predictions(

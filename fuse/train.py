@@ -102,8 +102,7 @@ def train(
                 summed_loss = torch.zeros((), device=device)
                 summed_norms = torch.zeros(len(groups), device=device)
                 batches = shuffled.split(config.batch_size)
-                for clips in batches:
-                    audio, visual = features.batch(clips, modalities)
+                for clips, audio, visual in features.batches(batches, modalities):
                     batch_loss = loss(
                         model(audio, visual), audio, visual, labels[clips.to(labels.device)], lambdas, class_weights
                     )

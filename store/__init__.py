@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .read import Packed
+    from .reading.reader import Reader, TierChoice
     from .store import Store, create_store, open_store
 
-__all__ = ["Packed", "Store", "create_store", "open_store"]
+__all__ = ["Packed", "Reader", "Store", "TierChoice", "create_store", "open_store"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,10 @@ SCHEMA = pa.schema(
         ("word_start_s", pa.float64()),
         ("word_end_s", pa.float64()),
         ("text", pa.string()),
+        ("audio_offset_s", pa.float64()),
     ]
 )
+LATER = ("audio_offset_s",)  # newer than the first stores of format 1: kept and digested only where some clip has a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Clip:
             be a folder of numbered images, which needs `fps`. Sound inside the video file: audio == video.
         crop_x, crop_y, crop_w, crop_h: the part of the picture that belongs to this clip (pixels); None: all of it.
         word_start_s, word_end_s: the word inside the cut, in seconds from the start of the cut; None where unknown.
+        audio_offset_s: where the sound file begins, in seconds on the picture's timeline, on which start_s and end_s
+            count; for sound that was cut out of the recording beforehand. None: both begin together.
     """
 
     id: str
@@ -74,10 +78,19 @@ class Clip:
     word_start_s: float | None = None
     word_end_s: float | None = None
     text: str | None = None
+    audio_offset_s: float | None = None
 
     @property
     def duration_s(self) -> float:
         return self.end_s - self.start_s
+
+    @property
+    def sound_cut(self) -> tuple[float, float]:
+        """start_s and end_s in the sound file's own time."""
+        if self.audio_offset_s is None:
+            return self.start_s, self.end_s
+        # Rounded: a cut at the file's very start must not come out a hair before it.
+        return round(self.start_s - self.audio_offset_s, 9), round(self.end_s - self.audio_offset_s, 9)
 
     @property
     def crop(self) -> tuple[int, int, int, int] | None:
@@ -115,6 +128,9 @@ class ClipTable:
             table = pq.read_table(pa.BufferReader(data))
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"clip table: cannot be read ({error})") from error
+        for name in LATER:
+            if name not in table.schema.names:
+                table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
         clips = cls(table.cast(SCHEMA) if table.schema.names == SCHEMA.names else table)
         clips.check()
         return clips
@@ -122,8 +138,12 @@ class ClipTable:
     def to_parquet(self) -> bytes:
         """The bytes of `clips.parquet`."""
         sink = pa.BufferOutputStream()
-        pq.write_table(self.table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(self.table.select(self.kept_columns()), sink, compression="zstd", write_page_checksum=True)
         return sink.getvalue().to_pybytes()
+
+    def kept_columns(self) -> list[str]:
+        """The columns that are written and digested: all but those of `LATER` that no clip has a value in."""
+        return [name for name in SCHEMA.names if name not in LATER or self.table[name].null_count < len(self)]
 
     def check(self) -> None:
         """Raises StoreError where a row breaks a rule that readers rely on."""
@@ -175,9 +195,9 @@ class ClipTable:
         return ClipTable(self.table.take(pa.array(indices, pa.int64())))
 
     def digest(self) -> str:
-        """SHA-256 over the values of all columns, independent of how parquet lays them out."""
+        """SHA-256 over the values of the kept columns, independent of how parquet lays them out."""
         h = hashlib.sha256()
-        for field in SCHEMA:
+        for field in map(SCHEMA.field, self.kept_columns()):
             array = self.table[field.name].combine_chunks()
             h.update(f"{field.name}:{field.type}:{len(array)}\n".encode())
             h.update(np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())

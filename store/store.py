@@ -28,7 +28,7 @@ from .identity import Identity, default_shard_size, read_identity, write_identit
 from .ledger import Entry
 from .origin import read_origin
 from .place import Place, cannot_write, digest_bytes, open_place
-from .reading.reader import Reader, open_reader
+from .reading.reader import Reader, TierChoice, choose, files_and_rows, open_reader
 from .spec import StreamSpec, differences
 
 CLIPS_KEY = "clips.parquet"
@@ -229,6 +229,12 @@ class Store:
             As `load`, and UnknownName (tier), UsageError where this stream can't be read from that tier.
         """
         return open_reader(self, stream, split, tier, budget_bytes, device)
+
+    def choose_tier(
+        self, stream: str, split: str | None, tier: str, budget_bytes: int | None, device: Any
+    ) -> TierChoice:
+        """Where `reader` would keep the stream; reads nothing but the ledger. Args and errors as there."""
+        return choose(*files_and_rows(self, stream, split), tier, budget_bytes, device)
 
     def array(self, stream: str, name: str) -> "zarr.Array[Any]":
         """One of a stream's arrays (values, length, valid, status), proven to be what its head implies.

@@ -9,6 +9,7 @@ Shape legend: n clips of the reader, b clips of a batch, T steps of its longest 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from .device import Resident, free_bytes, on_device
 from .files import StreamFiles
 from .memory import available_bytes
 from .prefetch import prefetch
-from .tiers import Mapped, Ram, Rows, Shards, Tier, Validity
+from .tiers import Mapped, Ram, Rows, Shards, Tier, Validity, load_valid
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -53,14 +54,14 @@ class Reader:
         device: where batches are made as torch tensors; None: they are numpy arrays.
     """
 
-    def __init__(self, files: StreamFiles, rows: Rows, tier: str, why: str, device: Any = None):
-        self.files, self.rows, self.tier, self.why, self.device = files, rows, tier, why, device
-        self.clips, self.lengths = rows.clips, rows.lengths
+    def __init__(self, files: StreamFiles, rows: Rows, choice: "TierChoice", device: Any = None):
+        self.files, self.rows, self.choice, self.device = files, rows, choice, device
+        self.clips, self.lengths, self.tier = rows.clips, rows.lengths, choice.tier
         self.source: Tier | Resident
-        if tier == "gpu":
+        if self.tier == "gpu":
             self.source = Resident(files, rows, device)
         else:
-            self.source = SOURCES[tier](files, rows)
+            self.source = SOURCES[self.tier](files, rows)
             self.validity = Validity(files, rows)
 
     def __len__(self) -> int:
@@ -68,9 +69,13 @@ class Reader:
 
     def describe(self) -> str:
         """One line: what is read from where, and why from there."""
-        spec = self.files.head.spec
-        size = packed_bytes(self.files, self.rows) / 1e9
-        return f"{spec.name}: {len(self)} clips, {size:.2f} GB of {spec.dtype}, tier {self.tier} ({self.why})"
+        return self.choice.describe()
+
+    def any_valid(self) -> np.ndarray:
+        """(n,) bool: the clip has at least one valid step."""
+        valid = np.zeros(self.rows.steps, bool)
+        load_valid(self.files, self.rows, valid)
+        return np.logical_or.reduceat(valid, self.rows.starts) if len(self) else np.zeros(0, bool)
 
     def read_many(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """Some clips, in the order asked for.
@@ -104,7 +109,7 @@ class Reader:
 
     def to(self, device: Any) -> "Reader":
         """The same clips, resident on a torch device: batches are tensors there."""
-        return Reader(self.files, self.rows, "gpu", "as asked for", device)
+        return Reader(self.files, self.rows, choose(self.files, self.rows, "gpu", None, device), device)
 
     def checked(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         found = np.asarray(rows)
@@ -119,18 +124,36 @@ class Reader:
         return found
 
 
+@dataclass(frozen=True)
+class TierChoice:
+    """Where a stream's values are kept, and why.
+
+    Attributes:
+        stream, clips, dtype: what.
+        bytes: of the values without padding.
+        tier: one of TIERS.
+        why: for a person.
+    """
+
+    stream: str
+    clips: int
+    dtype: str
+    bytes: int
+    tier: str
+    why: str
+
+    def describe(self) -> str:
+        """One line."""
+        size = f"{self.bytes / 1e9:.2f} GB of {self.dtype}"
+        return f"{self.stream}: {self.clips} clips, {size}, tier {self.tier} ({self.why})"
+
+
 def open_reader(
     store: "Store", stream: str, split: str | None, tier: str, budget_bytes: int | None, device: Any
 ) -> Reader:
     """See `Store.reader`."""
-    if tier not in ("auto", *TIERS):
-        raise UnknownName("tier", tier, ("auto", *TIERS))
     files, rows = files_and_rows(store, stream, split)
-    if tier != "auto":
-        check_tier(files, tier, device)
-        return Reader(files, rows, tier, "as asked for", device)
-    chosen, why = choose(files, packed_bytes(files, rows), budget_bytes, device)
-    return Reader(files, rows, chosen, why, device)
+    return Reader(files, rows, choose(files, rows, tier, budget_bytes, device), device)
 
 
 def files_and_rows(store: "Store", stream: str, split: str | None) -> tuple[StreamFiles, Rows]:
@@ -142,8 +165,26 @@ def files_and_rows(store: "Store", stream: str, split: str | None) -> tuple[Stre
     return files, Rows.of(files, wanted)
 
 
-def choose(files: StreamFiles, needed_bytes: int, budget_bytes: int | None, device: Any) -> tuple[str, str]:
-    """The fastest tier that there is room for, and why it is that."""
+def choose(files: StreamFiles, rows: Rows, tier: str, budget_bytes: int | None, device: Any) -> TierChoice:
+    """The tier asked for or, for "auto", the fastest one that there is room for.
+
+    Raises:
+        UnknownName: there is no such tier.
+        UsageError: this stream can't be read from it.
+    """
+    if tier not in ("auto", *TIERS):
+        raise UnknownName("tier", tier, ("auto", *TIERS))
+    spec, needed = files.head.spec, rows.steps * files.layout.step_bytes
+    if tier == "auto":
+        tier, why = fastest(files, needed, budget_bytes, device)
+    else:
+        check_tier(files, tier, device)
+        why = "as asked for"
+    return TierChoice(spec.name, len(rows.clips), spec.dtype, needed, tier, why)
+
+
+def fastest(files: StreamFiles, needed_bytes: int, budget_bytes: int | None, device: Any) -> tuple[str, str]:
+    """The first tier that there is room for, and why it is that."""
     if device is not None and needed_bytes <= (free := free_bytes(device)) // 2:
         return "gpu", f"less than half of the {free / 1e9:.2f} GB free on {device}"
     budget = available_bytes() // 2 if budget_bytes is None else budget_bytes
@@ -158,15 +199,10 @@ def choose(files: StreamFiles, needed_bytes: int, budget_bytes: int | None, devi
 def check_tier(files: StreamFiles, tier: str, device: Any) -> None:
     """Raises UsageError where a tier that was asked for can't be."""
     if tier == "gpu" and device is None:
-        raise UsageError("tier gpu: say on which device, such as cuda")
+        raise UsageError("tier gpu: say on which device, such as cuda:0 (--gpu 0)")
     if tier == "mmap" and not files.mappable:
         state = "remote" if files.place.remote else "compressed"
         raise UsageError(
             f"tier mmap: stream {files.head.spec.name} of {files.place} is {state}, only uncompressed local shards can be "
             "mapped: use tier ram or shard" + (", or `bmla store pull` it first" if files.place.remote else "")
         )
-
-
-def packed_bytes(files: StreamFiles, rows: Rows) -> int:
-    """What the values take in memory, without padding."""
-    return rows.steps * files.layout.step_bytes

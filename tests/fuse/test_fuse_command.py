@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from bmla.cli import main
 from bmla.commands.fuse import fuse
 from bmla.store.errors import StoreNotFound, UnknownName, UsageError
 
@@ -134,3 +135,42 @@ def test_every_option_is_documented_and_help_has_runnable_examples() -> None:
     for parameter in fuse.params:
         assert getattr(parameter, "help", ""), parameter.name
     assert "bmla fuse --ratio 1:2 --gpu 0" in result.output
+
+
+def test_features_beyond_the_budget_are_read_as_they_are_wanted(tiny_store: Path) -> None:
+    words = ["--model", "transformer", *SMALL]
+    kept = call(*words, "--out", "kept", store=tiny_store)
+    read = call(*words, "--out", "read", "--budget", "1kB", store=tiny_store)
+    assert "audio.logspec: 79 clips, 0.00 GB of float16, tier ram (fits the memory budget" in kept.stderr
+    assert "mouth.dct: 80 clips, 0.00 GB of float16, tier mmap (more than the memory budget of 0.00 GB)" in read.stderr
+    assert read.stdout.replace("read/", "") == kept.stdout.replace("kept/", "")
+
+
+@pytest.mark.parametrize("size", ["much", "8XB", "-1GB", ""])
+def test_a_budget_that_is_no_size_is_refused(tiny_store: Path, size: str) -> None:
+    result = call("--budget", size, store=tiny_store)
+    assert isinstance(result.exception, UsageError)
+    assert f'--budget: "{size}" is no size: expected such as 8GB' in str(result.exception)
+
+
+def test_a_store_in_a_bucket_trains_through_the_cache(
+    tiny_store: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BMLA_CACHE", str(tmp_path / "cache"))
+    url = f"{s3}/fuse/tiny.zarr"
+    assert CliRunner().invoke(main, ["store", "push", str(tiny_store), url]).exit_code == 0
+    words = ["--model", "transformer", "--json", "--quiet", *SMALL]
+    near = call(*words, "--out", "near", store=tiny_store)
+    far = CliRunner().invoke(fuse, ["--store", url, *words, "--out", "far"])
+    assert far.exit_code == 0, far.output
+    assert far.stdout.replace("far/", "") == near.stdout.replace("near/", "")
+    cached = list((tmp_path / "cache").rglob("ledger/*/*.json"))
+    assert len(cached) == 6  # 3 shards of each of the two streams, not of the pictures
+
+
+def test_workers_read_features_that_are_in_no_memory(tiny_store: Path) -> None:
+    words = ["--model", "transformer", "--seed", "0,1", "--json", *SMALL]
+    alone = call(*words, "--workers", "1", "--out", "runs", store=tiny_store)
+    several = call(*words, "--workers", "2", "--tier", "shard", "--out", "sets", store=tiny_store)
+    assert "tier shard (as asked for)" in several.stderr
+    assert several.stdout.replace("sets/", "") == alone.stdout.replace("runs/", "")

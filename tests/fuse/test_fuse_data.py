@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmla.fuse.arrays import features_from_arrays
+from bmla.fuse.choice import choose_streams
 from bmla.fuse.data import Features, features_from_store
-from bmla.fuse.streams import choose_streams
+from bmla.fuse.models.base import Steps
 from bmla.store import open_store
 from bmla.store.errors import StreamNotFound, UsageError
 
@@ -63,7 +64,7 @@ def test_a_clip_with_only_invalid_steps_lacks_the_modality() -> None:
     features = features_from_arrays(
         [0, 1, 0, 1], SPLIT, audio=arrays([2, 2, None, 2]), audio_valid=valid, visual=arrays([1] * 4)
     )
-    assert features.stream("audio").present().tolist() == [True, False, False, True]
+    assert features.stream("audio").present.tolist() == [True, False, False, True]
     assert features.clips("train", ("audio",)).tolist() == [0, 3]
     assert features.clips("dev", ("audio",)).tolist() == []
     assert features.clips("dev", ("audio", "visual")).tolist() == [1]
@@ -150,8 +151,8 @@ def test_a_store_gives_the_union_of_its_streams_clips(tiny_store: Path) -> None:
     features = features_from_store(store, "audio.logspec", "mouth.dct")
     audio, visual = features.stream("audio"), features.stream("visual")
     assert len(features) == 80
-    assert np.flatnonzero(~audio.present()).tolist() == [0]  # failed
-    assert np.flatnonzero(~visual.present()).tolist() == [1]  # no valid frame
+    assert np.flatnonzero(~audio.present).tolist() == [0]  # failed
+    assert np.flatnonzero(~visual.present).tolist() == [1]  # no valid frame
     assert audio.values.dtype == torch.float16
     assert (audio.rate_hz, visual.rate_hz) == (50.0, 25.0)
     assert features.digest == store.digest(["audio.logspec", "mouth.dct"])
@@ -164,6 +165,39 @@ def test_a_store_gives_the_union_of_its_streams_clips(tiny_store: Path) -> None:
     alone = features_from_store(store, "audio.logspec", None)
     assert len(alone) == 79
     assert alone.visual is None
+
+
+@pytest.mark.parametrize("tier", ["ram", "mmap", "shard"])
+def test_every_tier_gives_the_same_batches_and_statistics(tiny_store: Path, tier: str) -> None:
+    store = open_store(tiny_store)
+    told: list[str] = []
+    there = features_from_store(store, "audio.logspec", "mouth.dct")
+    read = features_from_store(store, "audio.logspec", "mouth.dct", tier=tier, tell=told.append)
+    assert [f"tier {tier} (as asked for)" in line for line in told] == [True, True]
+    chosen = torch.tensor([5, 0, 1, 79, 5, 33])  # 0 has no sound, 1 no valid frame; one comes twice
+    for modality in ("audio", "visual"):
+        a, b = there.stream(modality), read.stream(modality)
+        np.testing.assert_array_equal(a.present, b.present)
+        for x, y in ((a, b), (a.select(chosen), b.select(chosen))):
+            for clips in (chosen, torch.tensor([0]), torch.tensor([1])):
+                one, other = x.batch(clips % len(x.lengths)), y.batch(clips % len(y.lengths))
+                torch.testing.assert_close(one.mask, other.mask, rtol=0, atol=0)
+                torch.testing.assert_close(masked(one), masked(other), rtol=0, atol=0)
+        for one, other in zip(a.statistics(np.arange(60)), b.statistics(np.arange(60)), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def masked(steps: Steps) -> torch.Tensor:
+    return steps.values.masked_fill(~steps.mask[..., None], 0)
+
+
+def test_the_budget_holds_for_both_streams_together(tiny_store: Path) -> None:
+    store = open_store(tiny_store)
+    sizes = [store.choose_tier(name, None, "auto", None, None).bytes for name in ("audio.logspec", "mouth.dct")]
+    for budget, expected in ((sum(sizes), ["ram", "ram"]), (sum(sizes) - 1, ["ram", "mmap"]), (0, ["mmap", "mmap"])):
+        told: list[str] = []
+        features_from_store(store, "audio.logspec", "mouth.dct", budget_bytes=budget, tell=told.append)
+        assert [line.split("tier ")[1].split(" ")[0] for line in told] == expected
 
 
 def test_streams_of_pictures_are_refused_with_those_that_fit(tiny_store: Path) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,11 +8,12 @@ import torch
 
 from bmla.fuse import train as module
 from bmla.fuse.config import RunConfig
-from bmla.fuse.data import Features
+from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.evaluate import Predictions, predict
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.models.table import MODELS, takes
 from bmla.fuse.train import Diverged, Trained, inverse_frequency, train
+from bmla.store import open_store
 from bmla.store.errors import UsageError
 
 Make = Callable[..., Features]
@@ -220,3 +222,18 @@ def test_class_weights_and_learning_rate_scales_change_the_training(tiny: Tiny, 
     fresh = train(tiny("balancemla", epochs=0, finetune_epochs=3, lr_scale_audio=0.0), features).model
     for (name, a), b in zip(frozen.named_parameters(), fresh.parameters(), strict=True):
         assert torch.equal(a, b) == name.startswith("audio"), name
+
+
+def test_weights_do_not_depend_on_where_the_features_are_kept(tiny: Tiny, tiny_store: Path) -> None:
+    store = open_store(tiny_store)
+    trained = [
+        train(
+            tiny("transformer", audio="audio.logspec", visual="mouth.dct", epochs=2),
+            features_from_store(store, "audio.logspec", "mouth.dct", tier=tier),
+        )
+        for tier in ("ram", "mmap", "shard")
+    ]
+    for other in trained[1:]:
+        assert other.history == trained[0].history
+        for a, b in zip(trained[0].model.parameters(), other.model.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)

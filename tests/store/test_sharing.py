@@ -18,7 +18,7 @@ from bmla.store.errors import StoreError, StoreMismatch, StoreNotFound, UsageErr
 from bmla.store.ledger import Failure
 from bmla.store.merge import merge
 from bmla.store.origin import read_origin
-from bmla.store.place import REMOTE, open_place
+from bmla.store.place import open_place
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 from bmla.store.transfer import Selection, plan_transfer, run_transfer
@@ -54,28 +54,6 @@ def copy(source, target, selection=None):
     plan = plan_transfer(source, open_place(target, read_only=False), selection)
     run_transfer(plan)
     return plan, open_store(target)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """A server that speaks S3 on loopback, with one empty bucket; yields the URL of the bucket."""
-    boto3 = pytest.importorskip("boto3", reason="the S3 server of the tests needs moto: pip install 'bmla[test]'")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setattr(REMOTE, "endpoint", endpoint)
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="team")
-        yield "s3://team"
-    client.close()
-    server.stop()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bmla.store.ledger import Failure
 from bmla.store.listing import write_listing
 from bmla.store.place import open_place
 from bmla.store.reading.layout import PIECE_BYTES, joined
-from bmla.store.reading.reader import choose, files_and_rows, packed_bytes
+from bmla.store.reading.reader import fastest, files_and_rows
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 from bmla.store.transfer import plan_transfer, run_transfer
@@ -297,6 +297,6 @@ def test_the_cache_of_indexes_is_bounded(store, plain, monkeypatch):
 
 def test_choice_prefers_the_device(store, monkeypatch):
     monkeypatch.setattr("bmla.store.reading.reader.free_bytes", lambda device: 10**9)
-    files, rows = files_and_rows(store, "audio.long", None)
-    assert choose(files, packed_bytes(files, rows), None, "cuda")[0] == "gpu"
-    assert choose(files, 6 * 10**8, 10**10, "cuda")[0] == "ram"
+    files, _ = files_and_rows(store, "audio.long", None)
+    assert store.choose_tier("audio.long", None, "auto", None, "cuda").tier == "gpu"
+    assert fastest(files, 6 * 10**8, 10**10, "cuda")[0] == "ram"

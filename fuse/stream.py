@@ -1,0 +1,184 @@
+"""One stream of all clips, given out in padded batches: from tensors on the device, or from where a store's reader keeps it.
+
+Shape legend: n clips, l feature length, b clips of a batch, t steps of its longest clip.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .models.base import Input, Steps
+
+if TYPE_CHECKING:
+    from ..store import Packed, Reader
+    from ..store.spec import StreamSpec
+
+STATISTICS_CLIPS = 256  # looked at together
+CONSTANT_STD = 1e-6  # a feature that varies less than this share of the largest is constant
+
+
+@dataclass(frozen=True)
+class Stream(ABC):
+    """What every stream has.
+
+    Attributes:
+        name: such as "audio.hubert".
+        rate_hz: steps a second.
+        length: l.
+        lengths: (n,) int64 on the CPU: steps of each clip; 0: it has none.
+        present: (n,) bool: the clip has at least one valid step.
+        digest: of the stream's specification.
+    """
+
+    name: str
+    rate_hz: float
+    length: int
+    lengths: Tensor
+    present: np.ndarray
+    digest: str
+
+    @property
+    def input(self) -> Input:
+        return Input(self.length, self.rate_hz)
+
+    @abstractmethod
+    def batch(self, clips: Tensor) -> Steps:
+        """Some clips, padded to the longest of them.
+
+        Args:
+            clips: (b,) int64 on the CPU.
+        """
+
+    @abstractmethod
+    def select(self, clips: Tensor) -> "Stream":
+        """The same stream of these clips alone, (n',) int64."""
+
+    def statistics(self, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each feature over the valid steps of some clips, (l,) float32 on the CPU.
+
+        A feature that is constant there gets a standard deviation of 1.
+        """
+        groups = torch.from_numpy(clips).split(STATISTICS_CLIPS)
+        mean, square = moments((valid_steps(self.batch(group)) for group in groups), self.length)
+        std = square.sqrt()
+        constant = std <= CONSTANT_STD * torch.maximum(mean.abs(), std.max())
+        return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
+
+
+@dataclass(frozen=True)
+class Resident(Stream):
+    """A stream that stays where it is computed on; batches by index arithmetic.
+
+    Attributes:
+        values: (steps, l) in the stored dtype.
+        valid: (steps,) bool.
+        starts: (n,) int64 on the CPU: clip i has values[starts[i] : starts[i] + lengths[i]].
+    """
+
+    values: Tensor = field(repr=False)
+    valid: Tensor = field(repr=False)
+    starts: Tensor = field(repr=False)
+
+    def batch(self, clips: Tensor) -> Steps:
+        lengths = self.lengths[clips]
+        within = torch.arange(max(int(lengths.max()), 1))
+        inside = within < lengths[:, None]  # (b, t)
+        index = (self.starts[clips][:, None] + within).where(inside, 0).to(self.values.device, non_blocking=True)
+        return Steps(self.values[index], self.valid[index] & inside.to(self.values.device, non_blocking=True))
+
+    def select(self, clips: Tensor) -> "Resident":
+        index = clips.numpy()
+        return replace(self, lengths=self.lengths[clips], present=self.present[index], starts=self.starts[clips])
+
+
+@dataclass(frozen=True)
+class Stored(Stream):
+    """A stream too large for the device or for memory: each batch is read when it is wanted.
+
+    Attributes:
+        reader: makes batches on the device.
+        rows: (n,) int64: the clip's position in the reader; -1: it has none there.
+    """
+
+    reader: "Reader" = field(repr=False)
+    rows: np.ndarray = field(repr=False)
+
+    def batch(self, clips: Tensor) -> Steps:
+        rows = self.rows[clips.numpy()]
+        there = np.flatnonzero(rows >= 0)
+        values, _, valid = self.reader.read_many(rows[there])
+        if len(there) == len(rows) and values.shape[1]:
+            return Steps(values, valid)
+        index = torch.from_numpy(there).to(values.device)
+        shape = (len(rows), max(values.shape[1], 1))
+        all_values, all_valid = values.new_zeros((*shape, self.length)), valid.new_zeros(shape)
+        all_values[index, : values.shape[1]], all_valid[index, : valid.shape[1]] = values, valid
+        return Steps(all_values, all_valid)
+
+    def select(self, clips: Tensor) -> "Stored":
+        index = clips.numpy()
+        return replace(self, lengths=self.lengths[clips], present=self.present[index], rows=self.rows[index])
+
+
+def from_packed(packed: "Packed", spec: "StreamSpec", clips: int, device: torch.device) -> Resident:
+    """A stream as the store loads it, with a place for each of all its clips."""
+    starts, lengths, present = np.zeros(clips, np.int64), np.zeros(clips, np.int64), np.zeros(clips, bool)
+    starts[packed.clips], lengths[packed.clips] = packed.offsets[:-1], packed.lengths
+    present[packed.clips] = any_of_each(packed.valid, packed.offsets)
+    return Resident(
+        spec.name,
+        spec.rate_hz,
+        packed.values.shape[1],
+        torch.from_numpy(lengths),
+        present,
+        spec.digest(),
+        torch.from_numpy(packed.values).to(device),
+        torch.from_numpy(packed.valid).to(device),
+        torch.from_numpy(starts),
+    )
+
+
+def from_reader(reader: "Reader", spec: "StreamSpec", clips: int) -> Stored:
+    """A stream that is read batch by batch, with a place for each of all the store's clips."""
+    lengths, rows, present = np.zeros(clips, np.int64), np.full(clips, -1), np.zeros(clips, bool)
+    lengths[reader.clips], rows[reader.clips] = reader.lengths, np.arange(len(reader))
+    present[reader.clips] = reader.any_valid()
+    length = spec.feature_shape[0]
+    return Stored(
+        spec.name, spec.rate_hz, length, torch.from_numpy(lengths), present, spec.digest(), reader=reader, rows=rows
+    )
+
+
+def any_of_each(valid: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(n,) whether any of valid[offsets[i] : offsets[i + 1]] is."""
+    total = np.concatenate([[0], np.cumsum(valid)])
+    return total[offsets[1:]] > total[offsets[:-1]]
+
+
+def valid_steps(steps: Steps) -> Tensor:
+    """(steps, l): the valid ones."""
+    return steps.values[steps.mask]
+
+
+def moments(parts: Iterable[Tensor], columns: int) -> tuple[Tensor, Tensor]:
+    """Mean and mean square deviation of each column over the rows of all parts, (columns,) float64 on the CPU, in one pass.
+
+    Each part has its own mean; parts are joined by the formula of Chan, Golub and LeVeque (1983), which loses no digits where
+    the mean is large. Both are zero where there are no rows.
+    """
+    count, mean, spread = 0, torch.zeros(columns, dtype=torch.float64), torch.zeros(columns, dtype=torch.float64)
+    for part in parts:
+        if n := len(part):
+            values = part.double()
+            own = values.mean(0)
+            own_spread, own = (values - own).square().sum(0).cpu(), own.cpu()
+            step = own - mean
+            spread = spread + own_spread + step.square() * (count * n / (count + n))
+            mean = mean + step * (n / (count + n))
+            count += n
+    return mean, spread / max(count, 1)
