@@ -19,6 +19,7 @@ from .errors import StoreError
 from .head import Head
 from .identity import Identity
 from .place import Place
+from .sealing import parse_json
 
 ARRAYS = ("values", "length", "valid", "status")
 CHUNK_STEPS = 64  # inner chunks past a clip's length are not stored, so padding costs no disk
@@ -50,11 +51,12 @@ def check_metadata(place: Place, head: Head, identity: Identity, name: str) -> s
     """What is wrong with an array's metadata; "" where nothing is."""
     try:
         text = place.read(array_key(head.spec.name, name))
-        found = json.loads(text)
     except FileNotFoundError:
         return "missing: the array's metadata"
-    except ValueError:
-        return "damaged: the array's metadata is not JSON"
+    try:
+        found = parse_json(text, "the array's metadata")
+    except StoreError as error:
+        return str(error)
     if hashlib.sha256(text).hexdigest() != head.arrays.get(name):
         return "damaged: the array's metadata is not what the stream's head says"
     expected = json.loads(metadata_of(name, head, identity))

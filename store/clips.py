@@ -39,7 +39,8 @@ SCHEMA = pa.schema(
         ("audio_offset_s", pa.float64()),
     ]
 )
-LATER = ("audio_offset_s",)  # newer than the first stores of format 1: kept and digested only where some clip has a value
+# Newer than the first stores of format 1: written and digested only where some clip has a value.
+LATER = ("audio_offset_s",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,13 @@ class ClipTable:
 
     @classmethod
     def from_parquet(cls, data: bytes) -> "ClipTable":
-        """Raises StoreError where the bytes are no clip table."""
+        """Raises StoreError where the bytes are no clip table. No two ids are equal, so each takes a byte of the file at
+        least: one that claims more clips than bytes is not unpacked."""
         try:
-            table = pq.read_table(pa.BufferReader(data))
+            file = pq.ParquetFile(pa.BufferReader(data))
+            if file.metadata.num_rows > len(data):
+                raise StoreError(f"clip table: {file.metadata.num_rows} clips can't be in {len(data)} bytes")
+            table = file.read()
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"clip table: cannot be read ({error})") from error
         for name in LATER:

@@ -13,6 +13,7 @@ from .sealing import sealed, unsealed
 from .spec import StreamSpec
 
 COMPRESSIONS = ("none", "zstd")
+LARGEST_STEPS = 1 << 24  # 46 hours at 100 a second
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,6 @@ def read_head(place: Place, stream: str) -> Head:
         raise StoreError(f"{where}: damaged ({type(error).__name__}: {error})") from error
     if head.spec.name != stream:
         raise StoreError(f"{where}: the specification is that of {head.spec.name}: the place was renamed")
-    if type(head.steps) is not int or head.steps < 1 or head.compression not in COMPRESSIONS:
+    if type(head.steps) is not int or not 1 <= head.steps <= LARGEST_STEPS or head.compression not in COMPRESSIONS:
         raise StoreError(f"{where}: damaged: steps {head.steps!r}, compression {head.compression!r}")
     return head

@@ -11,6 +11,7 @@ from .place import Place
 from .sealing import sealed, unsealed
 
 FORMAT = 1
+LARGEST_CLIPS, LARGEST_SHARDS = 1 << 31, 1 << 20  # what a stranger's store may claim before anything of it is counted
 TYPES = {
     "dataset": str,
     "task": str,
@@ -74,9 +75,11 @@ class Identity:
         for key, kind in TYPES.items():
             if type(raw.get(key)) is not kind:
                 raise StoreError(f"{where}: damaged: bmla.{key} is {raw.get(key)!r}, expected {kind.__name__}")
-        if raw["shard_size"] < 1 or raw["clips"] < 1 or not all(isinstance(c, str) for c in raw["classes"]):
+        identity = cls(**{**{key: raw[key] for key in TYPES}, "classes": tuple(raw["classes"])})
+        counts = 1 <= identity.clips <= LARGEST_CLIPS and 1 <= identity.shard_size <= LARGEST_CLIPS
+        if not counts or identity.shards > LARGEST_SHARDS or not all(isinstance(c, str) for c in identity.classes):
             raise StoreError(f"{where}: damaged: bmla.shard_size, bmla.clips or bmla.classes can't be")
-        return cls(**{**{key: raw[key] for key in TYPES}, "classes": tuple(raw["classes"])})
+        return identity
 
 
 def read_identity(place: Place) -> Identity:

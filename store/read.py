@@ -66,7 +66,7 @@ def load(store: "Store", stream: str, split: str | None) -> Packed:
 def valid_steps(store: "Store", stream: str) -> int:
     """See `Store.valid_steps`."""
     entries = list(store.entries(stream))
-    files = StreamFiles(store.place, store.head(stream), store.identity.clips, store.shard_size, entries)
+    files = StreamFiles(store.place, store.head(stream), len(store.clips), store.shard_size, entries)
     return sum(int(files.valid(entry.shard).sum()) for entry in entries)
 
 

@@ -36,7 +36,12 @@ def unsealed(value: Any, where: str) -> dict[str, Any]:
 
 def read_json(place: Place, key: str) -> Any:
     """Raises FileNotFoundError, or StoreError where the file holds no JSON."""
+    return parse_json(place.read(key), f"{place}/{key}")
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Raises StoreError where the text is no JSON."""
     try:
-        return json.loads(place.read(key))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise StoreError(f"{place}/{key}: damaged: not JSON ({error})") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
+        raise StoreError(f"{where}: damaged: not JSON ({error})") from error

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from typing import Any
 
 from .errors import StoreError, UsageError
@@ -15,6 +16,7 @@ from .sealing import digest_json
 STREAM_NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9_-]*)+(@[a-z0-9][a-z0-9=._,-]*)?")
 MODALITIES = ("audio", "visual")
 DTYPES = ("float16", "float32", "uint8")
+LARGEST_FEATURE = 1 << 26  # numbers a step: a colour picture of 4,700 x 4,700 pixels
 
 
 def check_stream_name(name: str) -> str:
@@ -67,6 +69,10 @@ class StreamSpec:
                 raise StoreError(f'stream {self.name}: {what} "{value}" is not one of {", ".join(known)}')
         if not self.feature_shape or not all(isinstance(n, int) and 0 < n <= 1 << 20 for n in self.feature_shape):
             raise StoreError(f"stream {self.name}: feature shape {self.feature_shape} is not one of positive integers")
+        if prod(self.feature_shape) > LARGEST_FEATURE:
+            raise StoreError(
+                f"stream {self.name}: a step of {prod(self.feature_shape)} numbers, at most {LARGEST_FEATURE}"
+            )
         if not 0 < self.rate_hz <= 1e5:
             raise StoreError(f"stream {self.name}: rate {self.rate_hz} Hz is not positive")
 

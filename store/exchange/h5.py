@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from ..clips import SCHEMA, ClipTable
+from ..clips import LATER, SCHEMA, ClipTable
 from ..errors import BmlaError, StoreError, UsageError
 from .arrays import READ_ERRORS, Rows, fetch, no_array, texts
 from .beside import written_beside
@@ -89,7 +89,7 @@ def create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, *ch
 
 def write_clips(file: h5py.File, clips: ClipTable) -> None:
     """The clip table as one dataset a column."""
-    for field in SCHEMA:
+    for field in map(SCHEMA.field, clips.kept_columns()):
         column = clips.table[field.name].combine_chunks()
         if pa.types.is_string(field.type):
             rows = column.fill_null("").to_pylist()
@@ -149,9 +149,13 @@ class H5File:
 
     def clips(self) -> ClipTable:
         """An export's clip table, from its columns."""
-        columns = {field.name: self._column(field) for field in SCHEMA}
+        columns = {
+            f.name: self._column(f) for f in SCHEMA if f.name not in LATER or self._find(f"clips/{f.name}") is not None
+        }
         if len({len(column) for column in columns.values()}) != 1:
             raise StoreError(f"{self.path}: clips: columns of different length")
+        rows = len(columns["id"])
+        columns |= {name: pa.nulls(rows, SCHEMA.field(name).type) for name in LATER if name not in columns}
         table = ClipTable(pa.table(columns, schema=SCHEMA))
         table.check()
         return table

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
-from ..head import COMPRESSIONS
+from ..head import COMPRESSIONS, LARGEST_STEPS
 from ..identity import Identity
 from ..ledger import Failure
 from ..sealing import sealed, to_json, unsealed
@@ -99,7 +99,11 @@ class StreamManifest:
             raise StoreError(f"{where}: damaged: a failure or the content's digest is no text")
         if manifest.spec.name != stream:
             raise StoreError(f"{where}: the specification is that of {manifest.spec.name}, expected {stream}")
-        if type(manifest.steps) is not int or manifest.steps < 1 or manifest.compression not in COMPRESSIONS:
+        if (
+            type(manifest.steps) is not int
+            or not 1 <= manifest.steps <= LARGEST_STEPS
+            or manifest.compression not in COMPRESSIONS
+        ):
             raise StoreError(f"{where}: damaged: steps {manifest.steps!r}, compression {manifest.compression!r}")
         return manifest
 

@@ -17,6 +17,7 @@ from ..head import Head
 from ..ledger import Entry
 from ..place import Place
 from .layout import CRC_BYTES, RESIDUE, Chunks, File, Layout, copy_piece, damaged, pieces_of, read_index
+from .memory import empty
 
 CACHE_BYTES = 256 << 20  # of shard indexes
 WINDOW = 64  # shard files that are open at once while the ranges of all of them are on their way
@@ -91,11 +92,11 @@ class StreamFiles:
         shape = (self.layout.shard_clips, self.head.steps)
         with self.naming("valid", shard):
             if (file := self.open("valid", shard, whole=True)) is None:
-                return np.zeros(shape, bool)
+                return np.broadcast_to(np.False_, shape)
             with closing(file):
                 if file.size != shape[0] * shape[1] + CRC_BYTES:
                     raise ValueError(f"{file.size} bytes, expected {shape[0] * shape[1] + CRC_BYTES}")
-                data = np.empty(file.size, np.uint8)
+                data = empty((file.size,), "uint8", self.where("valid", shard))
                 file.read_into(0, data)
         if google_crc32c.value(data) != RESIDUE:
             raise damaged(self.where("valid", shard), "it does not match its checksum")

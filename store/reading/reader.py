@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UnknownName, UsageError
 from .device import Resident, free_bytes, on_device
 from .files import StreamFiles
-from .memory import available_bytes
+from .memory import available_bytes, empty
 from .prefetch import prefetch
 from .tiers import Mapped, Ram, Rows, Shards, Tier, Validity, load_valid
 
@@ -93,7 +93,8 @@ class Reader:
         lengths = self.lengths[rows]
         shape = (len(rows), int(lengths.max(initial=0)))
         spec = self.files.head.spec
-        values, valid = np.empty((*shape, *spec.feature_shape), spec.dtype), np.empty(shape, bool)
+        what = f"{self.files.place}: a batch of {spec.name}"
+        values, valid = empty((*shape, *spec.feature_shape), spec.dtype, what), np.empty(shape, bool)
         if values.size:
             self.source.fill(rows, values)
             self.validity.fill(rows, valid)

@@ -189,7 +189,7 @@ class Mapped:
     def map(self, shard: int) -> tuple[memoryview, memoryview]:
         """A shard's bytes and the offset of each of its chunks, -1 where it is all zero. No file stays open."""
         layout = self.files.layout
-        body, offsets = np.empty(0, np.uint8), np.full(layout.shard_clips * layout.clip_chunks, -1)
+        body, offsets = np.empty(0, np.uint8), np.broadcast_to(np.int64(-1), layout.shard_clips * layout.clip_chunks)
         with self.files.naming("values", shard):
             if (file := self.files.open("values", shard)) is not None:
                 with closing(file):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmla.store.clips import SCHEMA, Clip, ClipTable
+from bmla.store.clips import LATER, SCHEMA, Clip, ClipTable
 from bmla.store.errors import StoreError, UnknownName
 
 A = Clip("a", 0.0, 1.0, label="yes", split="train", speaker="s1", video="a.mp4", audio="a.mp4")
@@ -23,7 +23,8 @@ def test_written_table_reads_back_the_same():
 
 
 def test_columns_are_those_of_the_documented_schema():
-    assert pq.read_schema(pa.BufferReader(ClipTable.from_clips([A]).to_parquet())).names == SCHEMA.names
+    written = pq.read_schema(pa.BufferReader(ClipTable.from_clips([A]).to_parquet())).names
+    assert [*written, *LATER] == SCHEMA.names
 
 
 def test_repeated_id_is_refused_by_name():
@@ -47,6 +48,17 @@ def test_file_with_other_columns_is_refused():
     pq.write_table(pa.table({"id": ["a"]}), sink)
     with pytest.raises(StoreError, match="columns do not fit"):
         ClipTable.from_parquet(sink.getvalue().to_pybytes())
+
+
+def test_a_file_of_more_clips_than_bytes_is_not_unpacked():
+    sink = pa.BufferOutputStream()
+    n = 1_000_000
+    same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), ["a"])
+    pq.write_table(pa.table({"id": same}), sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    assert len(data) < n
+    with pytest.raises(StoreError, match=f"1000000 clips can't be in {len(data)} bytes"):
+        ClipTable.from_parquet(data)
 
 
 def test_file_that_is_no_parquet_is_refused():

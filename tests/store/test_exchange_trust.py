@@ -407,14 +407,14 @@ DOCUMENTS = [
     ("", {"identity": None}, "no bmla store"),
     ("audio.toy", {"steps": 0}, "damaged: steps 0"),
     ("audio.toy", {"steps": True}, "damaged: steps True"),
-    ("audio.toy", {"steps": 1 << 60}, "a shard of 4 clips of .* steps would take"),
+    ("audio.toy", {"steps": 1 << 60}, "damaged: steps 1152921504606846976"),
     ("audio.toy", {"compression": "pickle"}, "compression 'pickle'"),
     ("audio.toy", {"content": 7}, "no text"),
     ("audio.toy", {"failures": [{"clip": 1, "step": "", "error": "", "message": ""}]}, "no text"),
     ("audio.toy", {"failures": [{"clip": "c3"}]}, "damaged .TypeError"),
     ("audio.toy", {"failures": []}, "not every clip has either features or a failure"),
     ("audio.toy", {"spec": {**AUDIO.to_dict(), "name": "audio.x"}}, "the specification is that of audio.x, expected audio.toy"),
-    ("audio.toy", {"spec": {**AUDIO.to_dict(), "feature_shape": [1 << 19, 1 << 19]}}, "expected float16"),
+    ("audio.toy", {"spec": {**AUDIO.to_dict(), "feature_shape": [1 << 19, 1 << 19]}}, "a step of 274877906944 numbers"),
     ("audio.toy", {"spec": None}, "damaged .TypeError"),
 ]  # fmt: skip
 
@@ -435,6 +435,13 @@ def test_documents_that_cannot_be_are_refused(tmp_path, format_name, stream, cha
             del group["bmla"]
             group["bmla"] = np.bytes_(text.encode())
     import_refused(out, tmp_path / "t.zarr", message, error)
+
+
+@pytest.mark.parametrize("format_name", ["h5", "npy"])
+def test_a_shard_beyond_what_a_writer_may_take_is_refused(tmp_path, format_name, monkeypatch):
+    out = exported(tmp_path, format_name)
+    monkeypatch.setattr("bmla.store.exchange.target.MOST_SHARD_BYTES", 100)
+    import_refused(out, tmp_path / "t.zarr", "a shard of 4 clips of .* steps would take")
 
 
 def resealed(text, change):
