@@ -22,6 +22,7 @@ Examples:
   bmla extract --dataset grid --target word --root data/grid --store stores/words.zarr
   bmla extract --dataset grid --target letter --stream mouth.dct,audio.logspec --limit 200
   bmla extract --dataset lrw --stream audio.hubert --model audio.hubert=microsoft/wavlm-base --layer audio.hubert=9
+  bmla extract --dataset grid --stream mouth.roi --parameter mouth.roi.crop_px=96 --parameter mouth.roi.colour=rgb
   bmla extract --dataset manifest --root clips.csv --dry-run
 
 Killed or stopped? Run the same command again: it goes on after the last finished shard.
@@ -77,7 +78,18 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     help="Another model for a stream: a Hugging Face id, a folder, or a variant.",
 )
 @click.option(
-    "--layer", "layers", multiple=True, metavar="STREAM=N", help="Which hidden layer to keep.  [default: the last]"
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="STREAM=N",
+    help="Which hidden layer to keep, several such as 6,9,12, or all.  [default: the last]",
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="STREAM.NAME=VALUE",
+    help="A parameter of a stream's encoder, such as mouth.roi.crop_px=96; `bmla encoders` lists them.",
 )
 @click.option(
     "--detector",
@@ -126,6 +138,7 @@ def extract(
     weights: tuple[Path, ...],
     models: tuple[str, ...],
     layers: tuple[str, ...],
+    parameters: tuple[str, ...],
     detector: Path | None,
     workers: int | None,
     shard_size: int | None,
@@ -152,7 +165,8 @@ def extract(
             device=device_of(device, gpu),
             weights=folders,
             models=key_values("--model", models),
-            layers=integers("--layer", layers),
+            layers=key_values("--layer", layers),
+            parameters=encoders.read_parameters(key_values("--parameter", parameters)),
             detector_weights=detector,
         ),
         options={**({"target": target} if target else {}), **key_values("--option", adapter_options)},
@@ -204,17 +218,17 @@ def chosen_streams(given: tuple[str, ...], store: Path, folders: tuple[Path, ...
         for name in given:
             encoders.find(name)
         return given
-    from ..extract.available import missing_streams
+    from ..extract.available import default_streams
     from ..extract.plan import streams_of
 
     if there := streams_of(store):
         return tuple(there)
-    missing = missing_streams(folders)
+    chosen, missing = default_streams(folders)
     if missing:
         click.echo(
             f"without {', '.join(missing)}: the weights are not here (`bmla doctor` says how to get them)", err=True
         )
-    return tuple(name for name in encoders.TABLE if name not in missing)
+    return tuple(chosen)
 
 
 def share(text: str) -> float:
@@ -226,13 +240,6 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f'--max-failed: "{text}" is no share: expected such as 1% or 0.01')
     return value
-
-
-def integers(option: str, values: tuple[str, ...]) -> dict[str, int]:
-    pairs = key_values(option, values)
-    if bad := [v for v in pairs.values() if not v.lstrip("-").isdigit()]:
-        raise UsageError(f'{option}: "{bad[0]}" is no whole number')
-    return {key: int(value) for key, value in pairs.items()}
 
 
 def show_plan(plan: "Plan") -> None:

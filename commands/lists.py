@@ -1,4 +1,4 @@
-"""`bmla models`, `bmla encoders`, `bmla datasets`: what there is, a line each."""
+"""`bmla models`, `bmla encoders`: what there is, a line each."""
 
 from collections.abc import Iterable
 
@@ -15,18 +15,15 @@ def models() -> None:
 
 @click.command()
 def encoders() -> None:
-    """The streams that can be extracted and their encoders, a line each."""
+    """The streams that can be extracted and their encoders; below each, what --parameter may set, with the defaults."""
+    from ..extract.encoders.options import defaults
     from ..extract.encoders.table import TABLE
 
-    show((name, entry.description) for name, entry in TABLE.items())
-
-
-@click.command()
-def datasets() -> None:
-    """The data sets that can be read, a line each."""
-    from ..extract.datasets.table import ADAPTERS
-
-    show((name, entry.summary) for name, entry in ADAPTERS.items())
+    rows = []
+    for name, entry in TABLE.items():
+        parameters = " ".join(f"{key}={value}" for key, value in defaults(entry.options).items())
+        rows += [(name, entry.description), ("", parameters)]
+    show(rows)
 
 
 def show(rows: Iterable[tuple[str, str]]) -> None:

@@ -1,24 +1,32 @@
 """Which streams can be made with the weights that are on this machine."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..store.errors import WeightsNotFound
 from .encoders.table import TABLE
-from .weights import HUBERT, find_facenet, find_hf_folder
+from .weights import HF_DEFAULTS, find_facenet, find_hf_folder, find_vgg16
 
 FINDERS: dict[str, Callable[[Sequence[Path]], Path]] = {
-    "audio.hubert": lambda folders: find_hf_folder(HUBERT, folders),
-    "face.vggface2": lambda folders: find_facenet("vggface2", folders),
+    **{stream: partial(find_hf_folder, model) for stream, model in HF_DEFAULTS.items()},
+    "face.vggface2": partial(find_facenet, "vggface2"),
+    "face.casia": partial(find_facenet, "casia-webface"),
+    "face.vgg16": find_vgg16,
 }
 
 
-def missing_streams(folders: Sequence[Path]) -> list[str]:
-    """Streams whose default weights are in none of the folders and caches, in the table's order."""
-    return [name for name, entry in TABLE.items() if entry.needs_weights and not _found(name, folders)]
+def default_streams(folders: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """The streams that are made where the user names none, in the table's order: those that can be, those that can't."""
+    wanted = [name for name, entry in TABLE.items() if entry.by_default]
+    there = {name for name in wanted if can_make(name, folders)}
+    return [name for name in wanted if name in there], [name for name in wanted if name not in there]
 
 
-def _found(stream: str, folders: Sequence[Path]) -> bool:
+def can_make(stream: str, folders: Sequence[Path]) -> bool:
+    """Whether the stream's default weights, if it needs any, are in one of the folders and caches."""
+    if not TABLE[stream].needs_weights:
+        return True
     try:
         FINDERS[stream](folders)
     except WeightsNotFound:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..store.errors import UsageError
 from ..store.spec import StreamSpec
 from .encoders import table
 from .encoders.base import Encoder
@@ -32,7 +33,8 @@ class ToolConfig:
         device: "cpu" or "cuda:0".
         weights: folders in which weights are looked for.
         models: another model for a stream, by Hugging Face id, folder or variant; {"audio.hubert": "microsoft/wavlm-base"}.
-        layers: hidden layer for a stream; the encoder's default where absent.
+        layers: hidden layers for a stream: a number, several as "6,9,12", or "all"; the encoder's default where absent.
+        parameters: the encoders' own options, by stream and name; see `encoders.parameters`.
         detector_weights: a RetinaFace checkpoint; None: the embedded one.
     """
 
@@ -40,15 +42,19 @@ class ToolConfig:
     device: str = "cpu"
     weights: tuple[Path, ...] = ()
     models: dict[str, str] = field(default_factory=dict)
-    layers: dict[str, int] = field(default_factory=dict)
+    layers: dict[str, int | str] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     detector_weights: Path | None = None
 
 
 class Tools:
-    """Loads each model when it is first needed. Raises WeightsNotFound, UnknownName."""
+    """Loads each model when it is first needed. Raises WeightsNotFound, UnknownName, UsageError."""
 
     def __init__(self, config: ToolConfig):
         self.config = config
+        made = {name.partition("@")[0] for name in config.streams}
+        if unused := sorted(set(config.parameters) - made):
+            raise UsageError(f"{unused[0]}: has parameters but is not extracted; streams: {', '.join(config.streams)}")
         self.encoders: dict[str, Encoder] = {
             name: table.build(
                 name,
@@ -56,6 +62,7 @@ class Tools:
                 weights=config.weights,
                 model=config.models.get(name),
                 layer=config.layers.get(name),
+                parameters=config.parameters.get(name),
             )
             for name in config.streams
         }

@@ -17,6 +17,14 @@ from typing import Any
 from ..store.errors import WeightsNotFound
 
 HUBERT = "facebook/hubert-base-ls960"
+HF_DEFAULTS = {  # stream: the Hugging Face model it is made with unless another is named
+    "audio.hubert": HUBERT,
+    "audio.wav2vec2": "facebook/wav2vec2-base",
+    "audio.wavlm": "microsoft/wavlm-base",
+    "audio.data2vec": "facebook/data2vec-audio-base",
+    "face.image": "facebook/dinov2-small",
+    "mouth.image": "facebook/dinov2-small",
+}
 HF_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there is loaded
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HF_CONFIG_FILES = ("config.json", "preprocessor_config.json")
@@ -26,6 +34,10 @@ FACENET_FILES = {
     "vggface2": "20180402-114759-vggface2.pt",
     "casia-webface": "20180408-102900-casia-webface.pt",
 }
+
+VGG16_FILE = "vgg16-face-1024.pth"
+VGG16_SOURCE = "published nowhere: the paper's VGG network, by your own training"
+VGG16_HOW = f"put the state dict of torchvision's vgg16(num_classes=1024) into WEIGHTS/{VGG16_FILE}"
 
 RETINAFACE_FILES = ("mobilenet0.25_Final.pth", "Resnet50_Final.pth")
 RETINAFACE_SOURCE = "https://github.com/biubug6/Pytorch_Retinaface"
@@ -105,6 +117,11 @@ def find_facenet(variant: str, folders: Sequence[Path]) -> Path:
     return find_weight_file(name, [*folders, torch_checkpoints()], url, _curl(url, name))
 
 
+def find_vgg16(folders: Sequence[Path]) -> Path:
+    """The VGG-16 with 1024 outputs, for those who have one."""
+    return find_weight_file(VGG16_FILE, folders, VGG16_SOURCE, VGG16_HOW)
+
+
 def face_recognition_model(name: str) -> Path:
     """A file of the package face-recognition-models, found without importing it: its import needs the retired
     pkg_resources."""
@@ -147,13 +164,16 @@ def inventory(folders: Sequence[Path]) -> list[WeightStatus]:
     for what, name in (("Dlib 68 landmarks", DLIB_LANDMARKS), ("Dlib face descriptor", DLIB_DESCRIPTOR)):
         found = _found(face_recognition_model, name)
         rows.append(WeightStatus(what, found, ("face-recognition-models",), "pip install face-recognition-models"))
-    found = _found(find_hf_folder, HUBERT, folders)
     looked = (*_texts(folders), "the Hugging Face hub cache")
-    rows.append(WeightStatus(f"HuBERT {HUBERT}", found, looked, _hf_command(HUBERT)))
+    for model in dict.fromkeys(HF_DEFAULTS.values()):
+        streams = ", ".join(stream for stream, default in HF_DEFAULTS.items() if default == model)
+        found = _found(find_hf_folder, model, folders)
+        rows.append(WeightStatus(f"{model} for {streams}", found, looked, _hf_command(model)))
     for variant, name in FACENET_FILES.items():
         found = _found(find_facenet, variant, folders)
         how = _curl(f"{FACENET_RELEASE}/{name}", name)
         rows.append(WeightStatus(f"FaceNet {variant}", found, _texts([*folders, torch_checkpoints()]), how))
+    rows.append(WeightStatus("VGG-16 for faces", _found(find_vgg16, folders), _texts(folders), VGG16_HOW))
     return rows
 
 

@@ -9,33 +9,21 @@ It tells faces apart rather than expressions, and one face takes about 80 ms of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import dlib
 import numpy as np
 
-from ...store.errors import UsageError
 from ..weights import DLIB_DESCRIPTOR, face_recognition_model, sha256_of
 from .base import FRAME_RATE_HZ, Features, Sight, frames_of
 from .finite import place_of, to_float16
+from .parameters import DlibFaceOptions
 
 CHIP_PX = 150  # what the network takes
 CHIP_PADDING = 0.25  # of the face's size on each side: dlib's default, which the network was trained with
 DESCRIPTOR = 128
 BATCH_FACES = 16
-
-
-@dataclass(frozen=True)
-class DlibFaceOptions:
-    """every: which frames are described: 0, every, 2 every, …"""
-
-    every: int = 5
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UsageError(f"face.dlib: every {self.every} frames, expected 1 or more")
 
 
 class DlibFaceEncoder:
@@ -45,7 +33,7 @@ class DlibFaceEncoder:
     dtype = "float16"
     feature_shape: tuple[int, ...] = (DESCRIPTOR,)
 
-    def __init__(self, options: DlibFaceOptions = DlibFaceOptions()):
+    def __init__(self, options: DlibFaceOptions):
         self.every = options.every
         self.rate_hz = FRAME_RATE_HZ / self.every
         self.frame_law = f"T = ceil(frames / {self.every}), frames = max(1, round({FRAME_RATE_HZ} x seconds))"

@@ -1,68 +1,47 @@
-"""Log-spectrogram cube: (n,) samples at 16 kHz in, (T, 3 x bands) float16 out: log power, first and second derivative.
+"""Log-spectrogram: (n,) samples at 16 kHz in, log power with its first and second derivative out, in float16.
+
+Two layouts of the same numbers: (T, 3 x bands), one step laid out [log | d1 | d2], for models of vectors; and the paper's cube,
+(T, 3, bands), for models that convolve over time and frequency.
 
 *Source:* section 4.1.2 of the BalanceMLA paper: "a three-dimensional cube, encapsulating the log-spectrogram, its first, and
 second-order derivatives". The paper gives no resolution, so every number here is our choice: windows of 25 ms every
 10 ms as is usual in speech recognition; 80 mel bands, with `scale="linear"` for the plain 257 bins; no padding at the
-ends, so that no step holds made-up sound. One step is laid out [log | d1 | d2].
+ends, so that no step holds made-up sound.
 
 T = floor((n - 400) / 160) + 1. Derivatives: see `delta.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from ...store.errors import UsageError
 from .base import SAMPLE_RATE_HZ, Features, Sound, samples_of
 from .delta import REACH, delta
 from .finite import check_sound, place_of, to_float16
+from .parameters import LogspecOptions
 
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
 FFT = 512  # the next power of two
 BINS = FFT // 2 + 1
-SCALES = ("mel", "linear")
-
-
-@dataclass(frozen=True)
-class LogspecOptions:
-    """The resolution.
-
-    Attributes:
-        scale: "mel" or "linear".
-        bands: of the mel scale; the linear scale has 257 bins whatever this says.
-        floor: least power before the logarithm: about the noise that 16-bit quantisation leaves in a band.
-    """
-
-    scale: str = "mel"
-    bands: int = 80
-    floor: float = 1e-10
-
-    def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise UsageError(f'audio.logspec: scale "{self.scale}" is not one of {", ".join(SCALES)}')
-        if not 1 <= self.bands <= 160:  # of 200, some would fall between two bins and be empty
-            raise UsageError(f"audio.logspec: {self.bands} bands, expected 1 to 160")
-        if not 0 < self.floor < 1:
-            raise UsageError(f"audio.logspec: floor {self.floor}, expected a power between 0 and 1")
 
 
 class LogspecEncoder:
-    """See the module."""
+    """See the module. cube: which of the two layouts."""
 
     takes = "sound"
     dtype = "float16"
     rate_hz = SAMPLE_RATE_HZ / HOP
     frame_law = f"T = floor((n - {WINDOW}) / {HOP}) + 1 for n samples at 16 kHz"
 
-    def __init__(self, options: LogspecOptions = LogspecOptions()):
+    def __init__(self, options: LogspecOptions, cube: bool = False):
         self.options = options
         self.filters = mel_triangles(options.bands) if options.scale == "mel" else None
         self.bands = options.bands if self.filters is not None else BINS
-        self.feature_shape: tuple[int, ...] = (3 * self.bands,)
+        self.feature_shape: tuple[int, ...] = (3, self.bands) if cube else (3 * self.bands,)
 
     def steps(self, duration_s: float) -> int:
         return max(0, (samples_of(duration_s) - WINDOW) // HOP + 1)
@@ -84,7 +63,8 @@ class LogspecEncoder:
             power = power @ self.filters  # (T, bands)
         log = np.log(np.maximum(power, self.options.floor))
         first = delta(log)
-        values = to_float16(np.concatenate([log, first, delta(first)], axis=1), place)
+        cube = np.stack([log, first, delta(first)], axis=1)  # (T, 3, bands)
+        values = to_float16(cube.reshape(-1, *self.feature_shape), place)
         return Features(values, np.ones(len(values), bool))
 
 

@@ -6,7 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...store.errors import UnknownName, UsageError
-from .options import options_from
+from ..weights import HF_DEFAULTS
+from .options import defaults, options_from, value_from
+from .parameters import (
+    DlibFaceOptions,
+    FaceCropOptions,
+    FaceImageOptions,
+    FaceNetOptions,
+    LogspecOptions,
+    MouthDctOptions,
+    MouthImageOptions,
+    MouthRoiOptions,
+    SpeechOptions,
+    Vgg16Options,
+)
 
 if TYPE_CHECKING:
     from .base import Encoder
@@ -16,14 +29,13 @@ EMBEDDED_DEFAULT = ("audio.logspec", "mouth.roi", "mouth.dct", "face.dlib")  # n
 
 @dataclass(frozen=True)
 class Request:
-    """What a builder is given: see `build`."""
+    """What a builder is given: see `build`. options: of the class that the entry names."""
 
     stream: str
     device: str
     weights: Sequence[Path]
     model: str | None
-    layer: int | None
-    parameters: Mapping[str, Any]
+    options: Any
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,9 @@ class Entry:
         description: one line, with the source.
         needs_weights: has to be given weights that no package carries.
         builder: loads it; heavy imports happen inside.
+        options: the dataclass of its parameters.
         models: what `model` may say; empty: there is nothing to choose.
-        has_layers: whether `layer` may be given.
+        by_default: made where the user names no streams, if the weights are here.
     """
 
     encoder: str
@@ -47,8 +60,9 @@ class Entry:
     description: str
     needs_weights: bool
     builder: "Callable[[Request], Encoder]"
+    options: type
     models: str = ""
-    has_layers: bool = False
+    by_default: bool = False
 
 
 def find(stream: str) -> Entry:
@@ -64,7 +78,7 @@ def build(
     device: str = "cpu",
     weights: Sequence[Path] = (),
     model: str | None = None,
-    layer: int | None = None,
+    layer: int | str | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> "Encoder":
     """Loads the encoder of a stream.
@@ -73,7 +87,7 @@ def build(
         device: such as "cpu" or "cuda:0"; encoders without a network run on the CPU whatever it says.
         weights: folders in which weights are looked for.
         model: another model than the default; see `Entry.models`.
-        layer: which hidden layer; None: the encoder's default.
+        layer: which hidden layers, the same as the parameter "layer"; None: the encoder's default.
         parameters: the encoder's own options by name.
 
     Raises:
@@ -84,47 +98,119 @@ def build(
     entry = find(stream)
     if model is not None and not entry.models:
         raise UsageError(f'{stream}: there is no model to choose, got "{model}"')
-    if layer is not None and not entry.has_layers:
-        raise UsageError(f"{stream}: there is no layer to choose, got {layer}")
-    return entry.builder(Request(stream, device, tuple(weights), model, layer, parameters or {}))
+    chosen = dict(parameters or {})
+    if layer is not None:
+        if "layer" not in defaults(entry.options):
+            raise UsageError(f"{stream}: there is no layer to choose, got {layer}")
+        chosen["layer"] = layer
+    options: Any = options_from(entry.options, chosen, stream)
+    try:
+        return entry.builder(Request(stream, device, tuple(weights), model, options))
+    except UnknownName:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{stream}: {error}") from error
+
+
+def read_parameters(words: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Parameters as typed: {"mouth.roi.crop_px": "96"} -> {"mouth.roi": {"crop_px": 96}}.
+
+    Raises:
+        UnknownName: for a stream that is not in the table.
+        UsageError: for a word without a stream, a parameter that the stream does not have or a value of another type.
+    """
+    read: dict[str, dict[str, Any]] = {}
+    for word, text in words.items():
+        stream, dot, name = word.rpartition(".")
+        if not dot:
+            raise UsageError(f'parameter "{word}" names no stream: expected such as mouth.roi.crop_px')
+        read.setdefault(stream, {})[name] = value_from(find(stream).options, name, text, stream)
+    return read
 
 
 def _logspec(request: Request) -> "Encoder":
-    from .logspec import LogspecEncoder, LogspecOptions
+    from .logspec import LogspecEncoder
 
-    return LogspecEncoder(options_from(LogspecOptions, request.parameters, request.stream))
+    return LogspecEncoder(request.options, cube=request.stream == "audio.logspec-cube")
 
 
-def _hubert(request: Request) -> "Encoder":
-    from .hubert import HubertEncoder, HubertOptions, load_speech_model
+def _speech(request: Request) -> "Encoder":
+    from .speech import SpeechEncoder, load_speech_model
 
-    options = options_from(HubertOptions, {"layer": request.layer, **request.parameters}, request.stream)
-    return HubertEncoder(load_speech_model(request.model, request.weights), options, request.device)
+    speech = load_speech_model(request.model or HF_DEFAULTS[request.stream], request.weights)
+    return SpeechEncoder(speech, request.options, request.device)
 
 
 def _vggface2(request: Request) -> "Encoder":
-    from .vggface2 import VggFace2Encoder, VggFace2Options, load_face_network
+    from .facenet import FaceNetEncoder, load_face_network
 
-    options = options_from(VggFace2Options, request.parameters, request.stream)
-    return VggFace2Encoder(load_face_network(request.model, request.weights), options, request.device)
+    network = load_face_network(request.model or "vggface2", request.weights)
+    return FaceNetEncoder(network, request.options, request.device)
 
 
-def _mouth_roi(request: Request) -> "Encoder":
-    from .mouth import MouthRoiEncoder, MouthRoiOptions
+def _casia(request: Request) -> "Encoder":
+    from .facenet import FaceNetEncoder, load_face_network
 
-    return MouthRoiEncoder(options_from(MouthRoiOptions, request.parameters, request.stream))
+    network = load_face_network(request.model or "casia-webface", request.weights)
+    return FaceNetEncoder(network, request.options, request.device)
+
+
+def _vgg16(request: Request) -> "Encoder":
+    from .vgg16 import Vgg16Encoder, load_vgg16
+
+    return Vgg16Encoder(load_vgg16(request.model, request.weights), request.options, request.device)
+
+
+def _image(request: Request) -> "Encoder":
+    from .image import ImageEncoder, load_image_model
+
+    model = request.model or HF_DEFAULTS[request.stream]
+    image = load_image_model(model, request.weights, request.options.output)
+    return ImageEncoder(image, request.options, request.device)
+
+
+def _roi(request: Request) -> "Encoder":
+    from .roi import RoiEncoder
+
+    return RoiEncoder(request.options)
 
 
 def _mouth_dct(request: Request) -> "Encoder":
-    from .mouth import MouthDctEncoder, MouthDctOptions
+    from .dct import MouthDctEncoder
 
-    return MouthDctEncoder(options_from(MouthDctOptions, request.parameters, request.stream))
+    return MouthDctEncoder(request.options)
 
 
 def _dlib_face(request: Request) -> "Encoder":
-    from .dlib_face import DlibFaceEncoder, DlibFaceOptions
+    from .dlib_face import DlibFaceEncoder
 
-    return DlibFaceEncoder(options_from(DlibFaceOptions, request.parameters, request.stream))
+    return DlibFaceEncoder(request.options)
+
+
+def _speech_entry(encoder: str, description: str, model: str, by_default: bool = False) -> Entry:
+    return Entry(
+        encoder=encoder,
+        modality="audio",
+        takes="sound",
+        description=description,
+        needs_weights=True,
+        builder=_speech,
+        options=SpeechOptions,
+        models=f'a Hugging Face id of any of these families (default {model}), a folder, or "random:{encoder}-tiny"',
+        by_default=by_default,
+    )
+
+
+def _sight_entry(
+    encoder: str,
+    description: str,
+    builder: "Callable[[Request], Encoder]",
+    options: type,
+    models: str = "",
+    needs_weights: bool = False,
+    by_default: bool = False,
+) -> Entry:
+    return Entry(encoder, "visual", "sight", description, needs_weights, builder, options, models, by_default)
 
 
 TABLE: dict[str, Entry] = {
@@ -132,51 +218,103 @@ TABLE: dict[str, Entry] = {
         encoder="logspec",
         modality="audio",
         takes="sound",
-        description="log-mel spectrogram with first and second derivatives (the paper, section 4.1.2)",
+        description="log-mel spectrogram with first and second derivatives, as vectors (the paper, section 4.1.2)",
         needs_weights=False,
         builder=_logspec,
+        options=LogspecOptions,
+        by_default=True,
     ),
-    "audio.hubert": Entry(
-        encoder="hubert",
+    "audio.logspec-cube": Entry(
+        encoder="logspec-cube",
         modality="audio",
         takes="sound",
-        description="hidden states of HuBERT (Hsu et al. 2021), wav2vec 2.0, WavLM or data2vec-audio, by transformers",
+        description="the same as (3, bands) a step: the paper's three-dimensional cube, for convolutions",
+        needs_weights=False,
+        builder=_logspec,
+        options=LogspecOptions,
+    ),
+    "audio.hubert": _speech_entry(
+        "hubert", "hidden states of HuBERT (Hsu et al. 2021), by transformers", HF_DEFAULTS["audio.hubert"], True
+    ),
+    "audio.wav2vec2": _speech_entry(
+        "wav2vec2",
+        "hidden states of wav2vec 2.0 (Baevski et al. 2020), by transformers",
+        HF_DEFAULTS["audio.wav2vec2"],
+    ),
+    "audio.wavlm": _speech_entry(
+        "wavlm", "hidden states of WavLM (Chen et al. 2022), by transformers", HF_DEFAULTS["audio.wavlm"]
+    ),
+    "audio.data2vec": _speech_entry(
+        "data2vec",
+        "hidden states of data2vec-audio (Baevski et al. 2022), by transformers",
+        HF_DEFAULTS["audio.data2vec"],
+    ),
+    "face.vggface2": _sight_entry(
+        "vggface2",
+        "face embedding of InceptionResnetV1 trained on VGGFace2 (Cao et al. 2018), by facenet-pytorch",
+        _vggface2,
+        FaceNetOptions,
+        'vggface2 (default), casia-webface, a weight file, or "random:vggface2"',
         needs_weights=True,
-        builder=_hubert,
-        models='a Hugging Face id (default facebook/hubert-base-ls960), a folder, or "random:hubert-base"',
-        has_layers=True,
+        by_default=True,
     ),
-    "face.vggface2": Entry(
-        encoder="vggface2",
-        modality="visual",
-        takes="sight",
-        description="face embedding of InceptionResnetV1 trained on VGGFace2 (Cao et al. 2018), by facenet-pytorch",
+    "face.casia": _sight_entry(
+        "casia",
+        "the same network trained on CASIA-WebFace (Yi et al. 2014)",
+        _casia,
+        FaceNetOptions,
+        'casia-webface (default), vggface2, a weight file, or "random:vggface2"',
         needs_weights=True,
-        builder=_vggface2,
-        models='vggface2 (default), casia-webface, a weight file, or "random:vggface2"',
     ),
-    "mouth.roi": Entry(
-        encoder="mouth-roi",
-        modality="visual",
-        takes="sight",
-        description="grey mouth crops of 80 x 80 pixels by Dlib's landmarks (the paper, section 4.1.2)",
-        needs_weights=False,
-        builder=_mouth_roi,
+    "face.vgg16": _sight_entry(
+        "vgg16",
+        "VGG-16 with 1024 outputs (the paper, section 4.1.2), for those who have weights of it",
+        _vgg16,
+        Vgg16Options,
+        'a weight file, or "random:vgg16-small"',
+        needs_weights=True,
     ),
-    "mouth.dct": Entry(
-        encoder="mouth-dct",
-        modality="visual",
-        takes="sight",
-        description="64 low DCT coefficients of the mouth crop and their derivatives (Potamianos et al. 2003)",
-        needs_weights=False,
-        builder=_mouth_dct,
+    "face.image": _sight_entry(
+        "image",
+        "any Hugging Face image encoder over the face: DINOv2 (Oquab et al. 2023), ViT, …",
+        _image,
+        FaceImageOptions,
+        f'a Hugging Face id (default {HF_DEFAULTS["face.image"]}), a folder, or "random:dinov2-tiny"',
+        needs_weights=True,
     ),
-    "face.dlib": Entry(
-        encoder="dlib-face",
-        modality="visual",
-        takes="sight",
-        description="Dlib's face descriptor of every fifth frame (King 2017); its weights come with a package",
-        needs_weights=False,
-        builder=_dlib_face,
+    "mouth.image": _sight_entry(
+        "image",
+        "any Hugging Face image encoder over the mouth",
+        _image,
+        MouthImageOptions,
+        f'a Hugging Face id (default {HF_DEFAULTS["mouth.image"]}), a folder, or "random:dinov2-tiny"',
+        needs_weights=True,
+    ),
+    "face.roi": _sight_entry(
+        "face-roi",
+        "face crops of 128 x 128 pixels by RetinaFace (the paper, section 4.1.2)",
+        _roi,
+        FaceCropOptions,
+    ),
+    "mouth.roi": _sight_entry(
+        "mouth-roi",
+        "grey mouth crops of 80 x 80 pixels by Dlib's landmarks (the paper, section 4.1.2)",
+        _roi,
+        MouthRoiOptions,
+        by_default=True,
+    ),
+    "mouth.dct": _sight_entry(
+        "mouth-dct",
+        "64 low DCT coefficients of the mouth crop and their derivatives (Potamianos et al. 2003)",
+        _mouth_dct,
+        MouthDctOptions,
+        by_default=True,
+    ),
+    "face.dlib": _sight_entry(
+        "dlib-face",
+        "Dlib's face descriptor of every fifth frame (King 2017); its weights come with a package",
+        _dlib_face,
+        DlibFaceOptions,
+        by_default=True,
     ),
 }

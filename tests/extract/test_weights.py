@@ -163,9 +163,14 @@ def test_inventory_names_every_model_and_what_is_missing(tmp_path: Path) -> None
     assert set(rows) - found == {
         "RetinaFace mobilenet0.25_Final.pth",
         "RetinaFace Resnet50_Final.pth",
-        "HuBERT facebook/hubert-base-ls960",
+        "facebook/hubert-base-ls960 for audio.hubert",
+        "facebook/wav2vec2-base for audio.wav2vec2",
+        "microsoft/wavlm-base for audio.wavlm",
+        "facebook/data2vec-audio-base for audio.data2vec",
+        "facebook/dinov2-small for face.image, mouth.image",
         "FaceNet vggface2",
         "FaceNet casia-webface",
+        "VGG-16 for faces",
     }
     assert all(row.path is None or row.path.is_file() for row in rows.values())
     assert all(row.how and row.looked_in for row in rows.values())
@@ -178,4 +183,4 @@ def test_inventory_finds_what_is_there(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "hubert-base-ls960")
     rows = {row.what: row.path for row in inventory([tmp_path])}
     assert rows["RetinaFace mobilenet0.25_Final.pth"] == tmp_path / "retinaface" / "mobilenet0.25_Final.pth"
-    assert rows["HuBERT facebook/hubert-base-ls960"] == folder
+    assert rows["facebook/hubert-base-ls960 for audio.hubert"] == folder

@@ -15,7 +15,22 @@ from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
 from bmla.store.errors import UnknownName, UsageError
 from bmla.store.spec import StreamSpec, check_stream_name
 
-MODELS = {"audio.hubert": "random:hubert-tiny", "face.vggface2": "random:vggface2"}  # weights that no package carries
+MODELS = {  # weights that no package carries
+    "audio.hubert": "random:hubert-tiny",
+    "audio.wav2vec2": "random:wav2vec2-tiny",
+    "audio.wavlm": "random:wavlm-tiny",
+    "audio.data2vec": "random:data2vec-tiny",
+    "face.vggface2": "random:vggface2",
+    "face.casia": "random:vggface2",
+    "face.vgg16": "random:vgg16-small",
+    "face.image": "random:dinov2-tiny",
+    "mouth.image": "random:dinov2-tiny",
+}
+PARAMETERS: dict[str, dict[str, Any]] = {  # small pictures where a network is slow
+    "face.vggface2": {"input_px": 80},
+    "face.casia": {"input_px": 80, "align": "similarity", "colour": "grey"},
+    "face.vgg16": {"crop_px": 32},
+}
 DURATIONS_S = (0.025, 0.04, 0.1, 0.2, 0.33, 0.48)
 HEAVY = ("torch", "torchvision", "transformers", "facenet_pytorch", "cv2", "dlib", "scipy", "huggingface_hub")
 
@@ -30,7 +45,7 @@ def stream(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def encoder(stream: str) -> Encoder:
     if stream not in _built:
-        _built[stream] = build(stream, model=MODELS.get(stream))
+        _built[stream] = build(stream, model=MODELS.get(stream), parameters=PARAMETERS.get(stream))
     return _built[stream]
 
 
@@ -80,7 +95,7 @@ def test_same_clip_gives_the_same_bytes(encoder: Encoder, make_clip: Callable) -
 
 
 def test_second_loading_gives_the_same_bytes(stream: str, encoder: Encoder, make_clip: Callable) -> None:
-    again = build(stream, model=MODELS.get(stream))
+    again = build(stream, model=MODELS.get(stream), parameters=PARAMETERS.get(stream))
     assert again.describe() == encoder.describe()
     clip = make_clip(0.2, 5)
     assert again.encode([clip])[0].values.tobytes() == encoder.encode([clip])[0].values.tobytes()
@@ -155,14 +170,21 @@ def test_table_is_in_order(stream: str) -> None:
     assert entry.needs_weights == (stream in MODELS)
 
 
+def test_default_streams_are_the_papers_and_those_that_need_nothing() -> None:
+    expected = ["audio.logspec", "audio.hubert", "face.vggface2", "mouth.roi", "mouth.dct", "face.dlib"]
+    assert [name for name, entry in TABLE.items() if entry.by_default] == expected
+
+
 def test_embedded_default_needs_no_weights() -> None:
     assert [s for s in EMBEDDED_DEFAULT if find(s).needs_weights] == []
     assert {find(s).modality for s in EMBEDDED_DEFAULT} == {"audio", "visual"}
 
 
 def test_unknown_stream_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match=r'unknown encoder "audio\.wavlm"; known: audio\.logspec, audio\.hubert, '):
-        build("audio.wavlm")
+    with pytest.raises(
+        UnknownName, match=r'unknown encoder "audio\.wave"; known: audio\.logspec, audio\.logspec-cube, '
+    ):
+        build("audio.wave")
 
 
 def test_choice_that_an_encoder_does_not_have_is_a_usage_error() -> None:

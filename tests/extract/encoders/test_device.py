@@ -1,9 +1,10 @@
-"""Devices by name and exact convolutions."""
+"""Devices by name, exact convolutions, and batches that shrink to what the memory holds."""
 
+import numpy as np
 import pytest
 import torch
 
-from bmla.extract.encoders.device import full_precision, pick_device
+from bmla.extract.encoders.device import DeviceBatch, computing, fits, full_precision, in_batches, pick_device
 from bmla.store.errors import UsageError
 
 
@@ -27,6 +28,93 @@ def test_full_precision_is_without_tf32_and_leaves_the_settings_as_they_were() -
     with full_precision():
         assert (flags.enabled, flags.allow_tf32, flags.deterministic) == (True, False, True)
     assert (flags.enabled, flags.allow_tf32, flags.deterministic, flags.benchmark) == before
+
+
+class Fake:
+    """Work that doubles its items and runs out of memory above a size."""
+
+    def __init__(self, holds: int):
+        self.holds = holds
+        self.tried: list[int] = []
+
+    def __call__(self, items: list[int]) -> np.ndarray:
+        self.tried.append(len(items))
+        if len(items) > self.holds:
+            raise torch.OutOfMemoryError("too much")
+        return np.array([[2 * item] for item in items])
+
+
+def test_batches_are_bounded_and_in_order() -> None:
+    work, batch = Fake(99), DeviceBatch(4)
+    done = in_batches(work, list(range(10)), batch)
+    assert [int(row[0]) for row in done] == list(range(0, 20, 2))
+    assert work.tried == [4, 4, 2]
+    assert batch.size == 4
+    assert in_batches(work, [], batch) == []
+
+
+def test_batch_is_halved_until_it_fits_and_stays_so() -> None:
+    work, batch = Fake(3), DeviceBatch(16)
+    done = in_batches(work, list(range(10)), batch)
+    assert [int(row[0]) for row in done] == list(range(0, 20, 2))
+    assert work.tried == [10, 5, 2, 2, 2, 2, 2]
+    work.tried.clear()
+    in_batches(work, list(range(5)), batch)
+    assert work.tried == [2, 2, 1]
+
+
+def test_memory_that_runs_out_later_halves_only_what_is_left() -> None:
+    work, batch = Fake(4), DeviceBatch(4)
+    first = iter([4])  # the first batch fits, then another process takes half of the memory
+
+    def shrinking(items: list[int]) -> np.ndarray:
+        work.holds = next(first, 2)
+        return work(items)
+
+    assert [int(row[0]) for row in in_batches(shrinking, list(range(8)), batch)] == list(range(0, 16, 2))
+    assert work.tried == [4, 4, 2, 2]
+
+
+def test_one_item_that_does_not_fit_is_out_of_memory() -> None:
+    work = Fake(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(work, [1, 2, 3], DeviceBatch(2))
+    assert work.tried == [2, 1]
+
+
+def test_items_of_another_cost_share_the_same_memory() -> None:
+    work, batch = Fake(2), DeviceBatch(100)
+    in_batches(work, [1, 2, 3, 4], batch, cost=25)
+    assert work.tried == [4, 2, 2]
+    assert batch.size == 50
+    work.tried.clear()
+    in_batches(work, [1, 2, 3], batch, cost=1000)  # dearer than the batch: one at a time
+    assert work.tried == [1, 1, 1]
+
+
+def test_other_errors_pass_through() -> None:
+    def broken(items: list[int]) -> list[int]:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        in_batches(broken, [1, 2], DeviceBatch(2))
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_precision_is_that_of_the_products_and_without_gradients(precision: str, dtype: str) -> None:
+    layer = torch.nn.Linear(4, 4)
+    with computing(precision, torch.device("cpu")):
+        product = layer(torch.ones(2, 4))
+    assert product.dtype == getattr(torch, dtype)
+    assert not product.requires_grad
+    assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+
+def test_only_half_precision_is_tried_again() -> None:
+    assert fits(np.array([1.0, np.inf]), "fp32")
+    assert not fits(np.array([1.0, np.inf]), "fp16")
+    assert not fits(np.array([np.nan]), "bf16")
+    assert fits(np.array([1.0]), "bf16")
 
 
 @pytest.mark.gpu

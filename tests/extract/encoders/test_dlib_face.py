@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from bmla.extract.encoders.base import Sight
-from bmla.extract.encoders.dlib_face import DlibFaceEncoder, DlibFaceOptions
+from bmla.extract.encoders.dlib_face import DlibFaceEncoder
+from bmla.extract.encoders.parameters import DlibFaceOptions
+from bmla.extract.encoders.table import build
 from bmla.extract.weights import DLIB_DESCRIPTOR, DLIB_LANDMARKS, face_recognition_model
 from bmla.store.errors import UsageError
 
@@ -19,12 +21,12 @@ def test_descriptor_is_that_of_dlibs_own_use(portrait: tuple[np.ndarray, np.ndar
     network = dlib.face_recognition_model_v1(str(face_recognition_model(DLIB_DESCRIPTOR)))
     expected = np.array(network.compute_face_descriptor(image, found))
     clip = Sight(image[None], np.zeros((1, 4)), landmarks[None], np.ones(1, bool), np.ones(1))
-    values = DlibFaceEncoder().encode([clip])[0].values
+    values = build("face.dlib").encode([clip])[0].values
     np.testing.assert_allclose(values[0], expected, atol=2e-4)
 
 
 def test_same_face_is_nearer_than_dlibs_threshold(make_sight: Callable[[float, int], Sight]) -> None:
-    values = DlibFaceEncoder().encode([make_sight(0.8, 0)])[0].values.astype(float)
+    values = build("face.dlib").encode([make_sight(0.8, 0)])[0].values.astype(float)
     assert np.linalg.norm(values[0] - values[-1]) < 0.6  # dlib: below 0.6 it is the same person
 
 
@@ -49,9 +51,9 @@ def test_every_nth_frame_is_described(
 def test_face_at_the_edge_of_the_picture_is_described(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.04, 0)
     beyond = Sight(clip.frames, clip.boxes, clip.landmarks - 90, clip.valid, clip.scores)
-    assert np.isfinite(DlibFaceEncoder().encode([beyond])[0].values).all()
+    assert np.isfinite(build("face.dlib").encode([beyond])[0].values).all()
 
 
 def test_no_frame_at_all_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"face\.dlib: every 0 frames, expected 1 or more"):
-        DlibFaceOptions(every=0)
+        build("face.dlib", parameters={"every": 0})

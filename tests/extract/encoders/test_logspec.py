@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from bmla.extract.encoders.base import Sound
-from bmla.extract.encoders.logspec import LogspecEncoder, LogspecOptions, mel_triangles
+from bmla.extract.encoders.logspec import LogspecEncoder, mel_triangles
+from bmla.extract.encoders.parameters import LogspecOptions
+from bmla.extract.encoders.table import build
 from bmla.store.errors import MediaError, UsageError
 
 
@@ -72,22 +74,27 @@ def test_triangles_are_those_of_the_definition_and_none_is_empty() -> None:
 
 def test_a_tone_is_loudest_in_its_band() -> None:
     samples = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16000).astype(np.float32)
-    log = LogspecEncoder().encode([Sound(samples)])[0].values[:, :80]
+    log = LogspecEncoder(LogspecOptions()).encode([Sound(samples)])[0].values[:, :80]
     centres = (np.arange(257) * 31.25) @ (mel_triangles(80) / mel_triangles(80).sum(axis=0))
     assert (np.abs(centres[log.argmax(axis=1)] - 1000) < 40).all()
 
 
 def test_silence_gives_the_floor_and_no_derivatives() -> None:
-    values = LogspecEncoder().encode([Sound(np.zeros(1600, np.float32))])[0].values
+    values = LogspecEncoder(LogspecOptions()).encode([Sound(np.zeros(1600, np.float32))])[0].values
     np.testing.assert_allclose(values[:, :80], math.log(1e-10), rtol=1e-3)
     assert not values[:, 80:].any()
 
 
 @pytest.mark.parametrize("samples", [400, 559, 560, 561, 18560])
 def test_steps_follow_the_frame_law(samples: int) -> None:
-    features = LogspecEncoder().encode([Sound(noise(samples))])[0]
+    features = LogspecEncoder(LogspecOptions()).encode([Sound(noise(samples))])[0]
     expected = (samples - 400) // 160 + 1
-    assert len(features.values) == len(features.valid) == LogspecEncoder().steps(samples / 16000) == expected
+    assert (
+        len(features.values)
+        == len(features.valid)
+        == LogspecEncoder(LogspecOptions()).steps(samples / 16000)
+        == expected
+    )
     assert features.valid.all()
 
 
@@ -95,18 +102,29 @@ def test_sound_shorter_than_a_window_is_a_media_error() -> None:
     with pytest.raises(
         MediaError, match=r"clip 2 of the 2 in this batch: 399 samples of sound, expected at least .* 400"
     ):
-        LogspecEncoder().encode([Sound(noise(400)), Sound(noise(399))])
-    assert LogspecEncoder().steps(0.01) == 0
+        LogspecEncoder(LogspecOptions()).encode([Sound(noise(400)), Sound(noise(399))])
+    assert LogspecEncoder(LogspecOptions()).steps(0.01) == 0
 
 
 def test_samples_that_are_not_numbers_are_a_media_error() -> None:
     samples = noise(1600)
     samples[800] = np.nan
     with pytest.raises(MediaError, match=r"this clip: .* NaN or infinite"):
-        LogspecEncoder().encode([Sound(samples)])
+        LogspecEncoder(LogspecOptions()).encode([Sound(samples)])
 
 
 @pytest.mark.parametrize("options", [{"scale": "bark"}, {"bands": 0}, {"bands": 161}, {"floor": 0.0}])
 def test_resolution_that_makes_no_sense_is_a_usage_error(options: dict) -> None:
-    with pytest.raises(UsageError, match=r"audio\.logspec"):
-        LogspecOptions(**options)
+    with pytest.raises(UsageError, match=r"audio\.logspec-cube: "):
+        build("audio.logspec-cube", parameters=options)
+
+
+@pytest.mark.parametrize(("parameters", "bands"), [({}, 80), ({"bands": 40}, 40), ({"scale": "linear"}, 257)])
+def test_cube_has_the_same_numbers_as_three_pictures(parameters: dict, bands: int) -> None:
+    sound = Sound(noise(4000))
+    vectors, cube = (build(s, parameters=parameters) for s in ("audio.logspec", "audio.logspec-cube"))
+    assert cube.feature_shape == (3, bands)
+    assert cube.describe() == vectors.describe()
+    flat, values = (encoder.encode([sound])[0].values for encoder in (vectors, cube))
+    for i in range(3):
+        np.testing.assert_array_equal(values[:, i], flat[:, i * bands : (i + 1) * bands])

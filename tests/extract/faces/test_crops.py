@@ -4,7 +4,20 @@ import cv2
 import numpy as np
 import pytest
 
-from bmla.extract.faces.crops import RIGID, RIGID_MEAN, FaceCrop, MouthCrop, alignment, face_crop, mouth_crop
+from bmla.extract.encoders.base import Sight
+from bmla.extract.faces.crops import (
+    BOX_DOWN,
+    BOX_SIDE,
+    RIGID,
+    RIGID_MEAN,
+    FaceCrop,
+    MouthCrop,
+    aligned_face_crop,
+    alignment,
+    cropped,
+    face_crop,
+    mouth_crop,
+)
 from bmla.store.errors import UsageError
 
 STILL = MouthCrop(sigma_frames=0)
@@ -131,6 +144,78 @@ def test_frames_are_cropped_independently_without_smoothing(portrait, points):
     both = mouth_crop(np.stack([portrait, picture]), np.stack([points, moved]), STILL)
     assert np.array_equal(both[0], mouth_crop(portrait[None], points[None], STILL)[0])
     assert np.array_equal(both[1], mouth_crop(picture[None], moved[None], STILL)[0])
+
+
+ALIGNED = FaceCrop(sigma_frames=0, align="similarity")
+
+
+@pytest.mark.parametrize(("degrees", "scale"), [(25, 1.0), (-40, 1.3), (0, 1.6), (90, 1.2)])
+def test_turned_and_scaled_face_gives_nearly_the_same_aligned_face(portrait, points, degrees, scale):
+    (expected,) = aligned_face_crop(portrait[None], points[None], ALIGNED)
+    picture, moved = turned(portrait, points, degrees, scale)
+    (crop,) = aligned_face_crop(picture[None], moved[None], ALIGNED)
+    assert crop.shape == (128, 128, 3)
+    assert correlation(expected, crop) > 0.97
+
+
+def test_aligned_face_lies_where_the_mean_box_lies():
+    """A face with the mean shape, turned by 30 degrees, of 20 pixels between the eyes."""
+    angle, eyes, centre = np.deg2rad(30), 20.0, np.array([120.0, 110.0])
+    right = eyes * np.array([np.cos(angle), np.sin(angle)])
+    down = eyes * np.array([-np.sin(angle), np.cos(angle)])
+    points = np.tile(centre, (68, 1))
+    points[list(RIGID)] += RIGID_MEAN @ np.stack([right, down])
+    crop = FaceCrop(size_px=66, margin=0, sigma_frames=0, align="similarity")
+    (found,) = aligned_face_crop(gradient(240, 250)[None], points[None] - 0.5, crop)
+    for row, column in ((0, 0), (10, 50), (65, 65)):
+        u, v = ((np.array([column, row]) + 0.5) / 66 - 0.5) * BOX_SIDE
+        expected = centre + u * right + (v + BOX_DOWN) * down - 0.5
+        assert np.abs(found[row, column, :2] - expected).max() <= 1
+
+
+def test_mean_box_is_near_the_detectors(portrait, points, detector):
+    """Of the portrait, whose head leans: centre within a fifth and side within a fifth of the detector's square."""
+    box = detector.detect(portrait[None])[0].boxes[0]
+    ((c, s),) = alignment(points[None].astype(float))
+    side = (box[2:] - box[:2]).max()
+    centre = points[list(RIGID)].mean(axis=0) + 0.5 + BOX_DOWN * np.array([-s, c])
+    assert abs(BOX_SIDE * np.hypot(c, s) / side - 1) < 0.2
+    assert np.abs(centre - (box[:2] + box[2:]) / 2).max() < 0.2 * side
+
+
+def test_level_mouth_has_the_same_middle_and_scale_but_is_not_turned(portrait, points):
+    picture, moved = turned(portrait, points, 30, 1.5)
+    level = MouthCrop(sigma_frames=0, align="box")
+    (crop,) = mouth_crop(picture[None], moved[None], level)
+    ((c, s),) = alignment(moved[None].astype(float))
+    side = 1.5 * np.hypot(c, s)
+    x, y = moved[48:68].mean(axis=0) + 0.5 - side / 2
+    box = np.array([[x, y, x + side, y + side]])
+    expected = face_crop(picture[None], box, FaceCrop(size_px=80, margin=0, sigma_frames=0, colour="grey"))
+    assert np.abs(crop.astype(int) - expected[0]).max() <= 1
+    assert correlation(crop, mouth_crop(picture[None], moved[None], STILL)[0]) < 0.9
+
+
+def test_grey_is_the_brightness_of_the_colours(portrait, points, detector):
+    boxes = detector.detect(portrait[None])[0].boxes[:1]
+    for make, place, policy in (
+        (face_crop, boxes, FaceCrop),
+        (aligned_face_crop, points[None], FaceCrop),
+        (mouth_crop, points[None], MouthCrop),
+    ):
+        colour, grey = (make(portrait[None], place, policy(colour=c)) for c in ("rgb", "grey"))
+        assert grey.shape == colour.shape[:3]
+        weighted = colour.astype(float) @ [0.299, 0.587, 0.114]  # ITU-R BT.601
+        assert np.abs(weighted - grey).max() <= 1.5
+
+
+def test_cropped_follows_the_policy(portrait, points, detector):
+    box = detector.detect(portrait[None])[0].boxes[:1]
+    clip = Sight(portrait[None], box, points[None], np.ones(1, bool), np.ones(1, np.float32))
+    assert np.array_equal(cropped(clip, FaceCrop()), face_crop(portrait[None], box))
+    assert np.array_equal(cropped(clip, ALIGNED), aligned_face_crop(portrait[None], points[None], ALIGNED))
+    assert np.array_equal(cropped(clip, MouthCrop()), mouth_crop(portrait[None], points[None]))
+    assert not np.array_equal(cropped(clip, ALIGNED), cropped(clip, FaceCrop()))
 
 
 def test_wrong_inputs_are_refused(portrait, points):

@@ -21,7 +21,9 @@ from transformers import (
 from transformers.utils import logging
 
 from bmla.extract.encoders.base import Sound
-from bmla.extract.encoders.hubert import HubertEncoder, HubertOptions, SpeechModel
+from bmla.extract.encoders.hub import HubModel
+from bmla.extract.encoders.parameters import SpeechOptions
+from bmla.extract.encoders.speech import SpeechEncoder
 from bmla.extract.encoders.table import build
 from bmla.extract.weights import sha256_of
 from bmla.store.errors import BmlaError, MediaError, UnknownName, UsageError, WeightsNotFound
@@ -87,12 +89,125 @@ def by_transformers(folder: Path, samples: np.ndarray, layer: int) -> np.ndarray
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_features_are_those_of_transformers_own_use(models: Path, name: str, layer: int) -> None:
     encoder = build("audio.hubert", weights=[models], model=f"someone/{name}", layer=layer)
-    assert isinstance(encoder, HubertEncoder)
+    assert isinstance(encoder, SpeechEncoder)
     samples = noise(5000)
     expected = by_transformers(models / name, samples, layer)
-    inner = encoder._forward([samples])[0]  # before float16
+    inner = encoder._forward([samples], "fp32")[0]  # before float16
     np.testing.assert_allclose(inner, expected, atol=1e-4)
     np.testing.assert_allclose(encoder.encode([Sound(samples)])[0].values, expected, atol=5e-3, rtol=1e-3)
+
+
+STREAMS = {
+    "audio.hubert": ("facebook/hubert-base-ls960", "hubert"),
+    "audio.wav2vec2": ("facebook/wav2vec2-base", "wav2vec2"),
+    "audio.wavlm": ("microsoft/wavlm-base", "wavlm"),
+    "audio.data2vec": ("facebook/data2vec-audio-base", "data2vec-audio"),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_every_stream_has_its_own_default_model(models: Path, tmp_path: Path, stream: str) -> None:
+    hub_id, family = STREAMS[stream]
+    with pytest.raises(WeightsNotFound, match=f"hf download {hub_id} --local-dir"):
+        build(stream, weights=[tmp_path])
+    (tmp_path / hub_id.rsplit("/", 1)[-1]).symlink_to(models / family)
+    encoder = build(stream, weights=[tmp_path])
+    described = encoder.describe()
+    assert described["weights"]["source"] == hub_id
+    assert described["parameters"]["model_type"] == family
+    expected = by_transformers(models / family, noise(2000), 3)
+    np.testing.assert_allclose(encoder.encode([Sound(noise(2000))])[0].values, expected, atol=5e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("layer", "kept"), [("0,2", [0, 2]), ("3,1", [1, 3]), ("all", [0, 1, 2, 3])])
+def test_several_layers_are_each_that_of_transformers(models: Path, name: str, layer: str, kept: list[int]) -> None:
+    encoder = build("audio.hubert", model=str(models / name), layer=layer)
+    samples = noise(3000)
+    values = encoder.encode([Sound(samples)])[0].values  # (T, K, D)
+    assert encoder.feature_shape == values.shape[1:] == (len(kept), 32)
+    assert encoder.describe()["parameters"]["layer"] == kept
+    for i, k in enumerate(kept):
+        np.testing.assert_allclose(values[:, i], by_transformers(models / name, samples, k), atol=5e-3, rtol=1e-3)
+
+
+def test_one_layer_is_the_same_alone_and_among_others(models: Path) -> None:
+    alone, among = (build("audio.hubert", model=str(models / "hubert"), layer=k) for k in (2, "2,3"))
+    sound = Sound(noise(2000))
+    np.testing.assert_array_equal(among.encode([sound])[0].values[:, 0], alone.encode([sound])[0].values)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("1,1", 'layer "1,1" names one twice'),
+        ("1,9", "there is no layer 9; expected 0 to 3"),
+        ("six", 'layer "six": expected a number, several such as 6,9,12, "last" or "all"'),
+        ("1,", 'layer "1,"'),
+    ],
+)
+def test_layers_that_make_no_sense_are_usage_errors(models: Path, layer: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"audio.hubert: {message}"):
+        build("audio.hubert", model=str(models / "hubert"), layer=layer)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_half_precision_is_near_and_recorded(models: Path, name: str, precision: str) -> None:
+    full, half = (
+        build("audio.hubert", model=str(models / name), parameters={"precision": p}) for p in ("fp32", precision)
+    )
+    a, b = (e.encode([Sound(noise(3000))])[0].values.astype(float) for e in (full, half))
+    assert np.abs(a - b).max() > 0
+    assert np.abs(a - b).mean() < 0.03 * np.abs(a).mean() + 0.02
+    said = {"precision": precision, "not_finite": "again in fp32"}
+    assert half.describe()["parameters"] == full.describe()["parameters"] | said
+
+
+def test_clip_that_overflows_in_half_precision_is_encoded_in_full(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, half = (
+        build("audio.hubert", model=str(models / "hubert"), parameters={"precision": p}) for p in ("fp32", "fp16")
+    )
+    forward = SpeechEncoder._forward
+    tried: list[tuple[int, str]] = []
+
+    def overflowing(self: SpeechEncoder, sounds: list[np.ndarray], precision: str) -> np.ndarray:
+        tried.append((len(sounds), precision))
+        values = forward(self, sounds, precision)
+        if precision == "fp16":
+            values[1, 0, 0] = np.inf
+        return values
+
+    sounds = [Sound(noise(2000, seed)) for seed in range(3)]
+    near = half.encode(sounds)
+    monkeypatch.setattr(SpeechEncoder, "_forward", overflowing)
+    found = half.encode(sounds)
+    assert tried == [(3, "fp16"), (1, "fp32")]
+    np.testing.assert_array_equal(found[1].values, full.encode([sounds[1]])[0].values)
+    np.testing.assert_array_equal(found[0].values, near[0].values)
+    monkeypatch.setattr(SpeechEncoder, "_forward", lambda self, s, p: forward(self, s, p) * np.nan)
+    with pytest.raises(MediaError, match=r"clip 1 of the 3 .*NaN or infinite"):
+        half.encode(sounds)
+
+
+def test_batch_that_does_not_fit_is_halved_and_gives_the_same(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = build("audio.hubert", model=str(models / "hubert"))
+    assert isinstance(encoder, SpeechEncoder)
+    sounds = [Sound(noise(2000, seed)) for seed in range(5)]
+    expected = encoder.encode(sounds)
+    forward = SpeechEncoder._forward
+
+    def small(self: SpeechEncoder, part: list[np.ndarray], precision: str) -> np.ndarray:
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return forward(self, part, precision)
+
+    monkeypatch.setattr(SpeechEncoder, "_forward", small)
+    for a, b in zip(expected, encoder.encode(sounds), strict=True):
+        np.testing.assert_allclose(a.values.astype(float), b.values.astype(float), atol=4e-3)
+    assert encoder.batch.size == 2 * 2000
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -110,11 +225,11 @@ def test_batch_equals_single(models: Path, name: str) -> None:
 def test_unequal_lengths_never_share_a_batch(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = build("audio.hubert", model=str(models / "hubert"))
     seen: list[list[int]] = []
-    forward = HubertEncoder._forward
+    forward = SpeechEncoder._forward
     monkeypatch.setattr(
-        HubertEncoder,
+        SpeechEncoder,
         "_forward",
-        lambda self, sounds: (seen.append([len(s) for s in sounds]), forward(self, sounds))[1],
+        lambda self, sounds, *rest: (seen.append([len(s) for s in sounds]), forward(self, sounds, *rest))[1],
     )
     encoder.encode([Sound(noise(n)) for n in (1000, 2000, 1000, 2001)])
     assert sorted(seen) == [[1000, 1000], [2000], [2001]]
@@ -310,7 +425,7 @@ def test_model_for_another_sample_rate_is_a_usage_error(hubert: Path) -> None:
 def test_model_that_pools_its_output_is_a_usage_error() -> None:
     model = AutoModel.from_config(Wav2Vec2Config(**SMALL, add_adapter=True))
     with pytest.raises(UsageError, match="add_adapter"):
-        HubertEncoder(SpeechModel(model, Wav2Vec2FeatureExtractor(), {"source": "x"}), HubertOptions())
+        SpeechEncoder(HubModel(model, Wav2Vec2FeatureExtractor(), {"source": "x"}), SpeechOptions())
 
 
 def test_random_model_comes_only_by_name_and_says_so() -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import nn
 
 from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.facenet import FaceNetEncoder, network_input
 from bmla.extract.encoders.table import build
-from bmla.extract.encoders.vggface2 import VggFace2Encoder, network_input
-from bmla.extract.faces.crops import FaceCrop, face_crop
+from bmla.extract.faces.crops import FaceCrop, aligned_face_crop, face_crop
 from bmla.extract.weights import sha256_of
 from bmla.store.errors import BmlaError, UnknownName, UsageError, WeightsNotFound
 
@@ -49,9 +49,9 @@ def weights(network: InceptionResnetV1, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def encoder(weights: Path) -> VggFace2Encoder:
+def encoder(weights: Path) -> FaceNetEncoder:
     built = build("face.vggface2", weights=[weights])
-    assert isinstance(built, VggFace2Encoder)
+    assert isinstance(built, FaceNetEncoder)
     return built
 
 
@@ -66,14 +66,14 @@ def by_facenet(network: InceptionResnetV1, crops: np.ndarray) -> np.ndarray:
 
 
 def test_features_are_those_of_facenets_own_use(
-    network: InceptionResnetV1, encoder: VggFace2Encoder, make_sight: Callable[[float, int], Sight]
+    network: InceptionResnetV1, encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight]
 ) -> None:
     clip = make_sight(0.2, 0)
     crops = face_crop(clip.frames, clip.boxes, FaceCrop(size_px=128))
     assert crops.shape == (5, 128, 128, 3)
     expected = by_facenet(network, crops)
     assert np.abs(expected[0] - expected[-1]).max() > 0.02  # it does see its input
-    inner = np.concatenate(list(encoder._embed(crops)))  # before float16
+    inner = encoder._embed(crops, "fp32")  # before float16
     np.testing.assert_allclose(inner, expected, atol=1e-5)
     np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=2e-4)
 
@@ -85,21 +85,21 @@ def test_resizing_equals_pillows(px: int) -> None:
     np.testing.assert_array_equal(network_input(crops, 160).permute(0, 2, 3, 1).numpy(), np.stack(expected))
 
 
-def test_embeddings_have_unit_length(encoder: VggFace2Encoder, make_sight: Callable[[float, int], Sight]) -> None:
+def test_embeddings_have_unit_length(encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight]) -> None:
     values = encoder.encode([make_sight(0.12, 1)])[0].values.astype(float)
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [3, 64])
 def test_batches_of_faces_do_not_change_a_face(
-    encoder: VggFace2Encoder, make_sight: Callable[[float, int], Sight], monkeypatch: pytest.MonkeyPatch
+    encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     clips = [make_sight(0.12, 1), make_sight(0.2, 2)]
     expected = [encoder.encode([clip])[0].values for clip in clips]
     assert np.abs(expected[0][0] - expected[1][0]).max() > 0.02
-    for size in (3, 64):
-        monkeypatch.setattr("bmla.extract.encoders.vggface2.BATCH_FACES", size)
-        for alone, together in zip(expected, encoder.encode(clips), strict=True):
-            np.testing.assert_allclose(together.values.astype(float), alone.astype(float), atol=2e-4)
+    monkeypatch.setattr(encoder.batch, "size", size)
+    for alone, together in zip(expected, encoder.encode(clips), strict=True):
+        np.testing.assert_allclose(together.values.astype(float), alone.astype(float), atol=2e-4)
 
 
 def test_sizes_of_crop_and_input_are_two_parameters(weights: Path, make_sight: Callable[[float, int], Sight]) -> None:
@@ -108,7 +108,7 @@ def test_sizes_of_crop_and_input_are_two_parameters(weights: Path, make_sight: C
     assert described["crop"]["size_px"] == 100
     assert described["parameters"]["input_px"] == 120
     assert encoder.encode([make_sight(0.04, 0)])[0].values.shape == (1, 512)
-    with pytest.raises(UsageError, match="crop 128 px, input 79 px"):
+    with pytest.raises(UsageError, match=r"face\.vggface2: input 79 px; expected at least 80"):
         build("face.vggface2", weights=[weights], parameters={"input_px": 79})
 
 
@@ -117,7 +117,7 @@ def test_smallest_input_goes_through_the_network(weights: Path, make_sight: Call
     assert encoder.encode([make_sight(0.04, 0)])[0].values.shape == (1, 512)
 
 
-def test_description_says_where_the_weights_came_from(encoder: VggFace2Encoder, weights: Path) -> None:
+def test_description_says_where_the_weights_came_from(encoder: FaceNetEncoder, weights: Path) -> None:
     assert encoder.describe()["weights"] == {"source": PUBLISHED, "sha256": sha256_of(weights / PUBLISHED)}
 
 
@@ -185,6 +185,60 @@ def test_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BmlaError, match="can't be loaded"):
         build("face.vggface2", weights=[tmp_path])
     assert not (tmp_path / "owned").exists()
+
+
+def test_casia_is_the_same_network_with_its_own_file(
+    network: InceptionResnetV1, weights: Path, make_sight: Callable[[float, int], Sight]
+) -> None:
+    with pytest.raises(WeightsNotFound, match=r"20180408-102900-casia-webface\.pt"):
+        build("face.casia", weights=[weights])
+    (weights / "20180408-102900-casia-webface.pt").symlink_to(weights / PUBLISHED)
+    casia = build("face.casia", weights=[weights])
+    assert casia.describe()["weights"]["source"] == "20180408-102900-casia-webface.pt"
+    clip = make_sight(0.08, 0)
+    expected = by_facenet(network, face_crop(clip.frames, clip.boxes, FaceCrop(size_px=128)))
+    np.testing.assert_allclose(casia.encode([clip])[0].values, expected, atol=2e-4)
+
+
+def test_default_description_is_that_of_earlier_stores(encoder: FaceNetEncoder) -> None:
+    described = encoder.describe()
+    assert described["parameters"] == {
+        "input_px": 160,
+        "resize": "bilinear, antialiased",
+        "scale": "(x - 127.5) / 128",
+    }
+    assert described["crop"] == {
+        "policy": "square around the face box",
+        "size_px": 128,
+        "margin": 0.05,
+        "sigma_frames": 2.0,
+        "resampling": "bilinear; block mean where it shrinks",
+    }
+
+
+def test_crop_policy_reaches_the_network(
+    network: InceptionResnetV1, weights: Path, make_sight: Callable[[float, int], Sight]
+) -> None:
+    parameters = {"align": "similarity", "colour": "grey", "margin": 0.2, "crop_px": 160, "sigma_frames": 0}
+    encoder = build("face.vggface2", weights=[weights], parameters=parameters)
+    clip = make_sight(0.08, 0)
+    policy = FaceCrop(size_px=160, margin=0.2, sigma_frames=0, align="similarity", colour="grey")
+    grey = aligned_face_crop(clip.frames, clip.landmarks, policy)
+    expected = by_facenet(network, np.stack([grey] * 3, axis=3))
+    np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=2e-4)
+    assert encoder.describe()["crop"] == policy.describe()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_and_recorded(
+    weights: Path, encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight], precision: str
+) -> None:
+    half = build("face.vggface2", weights=[weights], parameters={"precision": precision})
+    clip = make_sight(0.08, 0)
+    full, near = (e.encode([clip])[0].values.astype(float) for e in (encoder, half))
+    assert 0 < np.abs(full - near).max() < 0.03
+    said = {"precision": precision, "not_finite": "again in fp32"}
+    assert half.describe()["parameters"] == encoder.describe()["parameters"] | said
 
 
 def test_random_network_comes_only_by_name_and_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Mouth crops and their DCT against the definition."""
+"""The DCT of mouth crops against the definition."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from bmla.extract.encoders.base import Sight
-from bmla.extract.encoders.mouth import (
-    MouthDctEncoder,
-    MouthDctOptions,
-    MouthRoiEncoder,
-    MouthRoiOptions,
-    zigzag,
-)
+from bmla.extract.encoders.dct import zigzag
+from bmla.extract.encoders.table import build
 from bmla.extract.faces.crops import MouthCrop, mouth_crop
 from bmla.store.errors import UsageError
 
@@ -35,18 +30,9 @@ def test_zigzag_is_jpegs() -> None:
     assert sorted(rows * 80 + columns) == list(range(6400))
 
 
-def test_crops_are_those_of_the_landmarks(make_sight: Callable[[float, int], Sight]) -> None:
-    clip = make_sight(0.2, 0)
-    features = MouthRoiEncoder().encode([clip])[0]
-    assert features.values.shape == (5, 80, 80)
-    assert features.values.dtype == np.uint8
-    np.testing.assert_array_equal(features.values, mouth_crop(clip.frames, clip.landmarks, MouthCrop(size_px=80)))
-    assert features.values.std() > 5  # a mouth, no blank
-
-
 def test_coefficients_are_the_written_out_dct(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.24, 1)
-    values = MouthDctEncoder().encode([clip])[0].values
+    values = build("mouth.dct").encode([clip])[0].values
     assert values.shape == (6, 128)
     images = mouth_crop(clip.frames, clip.landmarks, MouthCrop(size_px=80)) / 255
     places = [(0, 1), (1, 0), (2, 0), (1, 1), (0, 2)]
@@ -63,29 +49,31 @@ def test_brightness_alone_leaves_no_trace(make_sight: Callable[[float, int], Sig
         Sight(np.full_like(clip.frames, grey), clip.boxes, clip.landmarks, clip.valid, clip.scores)
         for grey in (90, 160)
     ]
-    for features in MouthDctEncoder().encode(plain):
+    for features in build("mouth.dct").encode(plain):
         np.testing.assert_allclose(features.values.astype(float), 0, atol=1e-6)
 
 
 def test_still_mouth_has_no_derivative(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.04, 3)
     still = Sight(*(np.repeat(part, 6, axis=0) for part in vars(clip).values()))
-    values = MouthDctEncoder().encode([still])[0].values
+    values = build("mouth.dct").encode([still])[0].values
     assert values[:, :64].any()
     assert not values[:, 64:].any()
 
 
-def test_sizes_are_options(make_sight: Callable[[float, int], Sight]) -> None:
+def test_size_and_policy_are_parameters(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.08, 4)
-    assert MouthRoiEncoder(MouthRoiOptions(crop_px=96)).encode([clip])[0].values.shape == (2, 96, 96)
-    small = MouthDctEncoder(MouthDctOptions(crop_px=32, coefficients=20))
-    assert small.encode([clip])[0].values.shape == (2, *small.feature_shape) == (2, 40)
-    assert small.describe()["crop"]["size_px"] == 32
+    parameters = {"crop_px": 32, "coefficients": 20, "align": "box", "width": 1.2, "sigma_frames": 0.0}
+    small = build("mouth.dct", parameters=parameters)
+    values = small.encode([clip])[0].values
+    assert values.shape == (2, *small.feature_shape) == (2, 40)
+    policy = MouthCrop(size_px=32, width=1.2, sigma_frames=0, align="box")
+    assert small.describe()["crop"] == policy.describe()
+    images = mouth_crop(clip.frames, clip.landmarks, policy) / 255
+    np.testing.assert_allclose(values[:, 1], [written_out_coefficient(i, 1, 0) for i in images], rtol=2e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("options", [{"coefficients": 0}, {"coefficients": 6400}, {"crop_px": 1}])
 def test_options_that_make_no_sense_are_usage_errors(options: dict) -> None:
     with pytest.raises(UsageError, match=r"mouth\.dct: .* coefficients of a .* px crop"):
-        MouthDctOptions(**options)
-    with pytest.raises(UsageError, match=r"mouth\.roi"):
-        MouthRoiOptions(crop_px=0)
+        build("mouth.dct", parameters=options)

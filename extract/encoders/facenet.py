@@ -1,12 +1,13 @@
-"""VGGFace2 embeddings: (T, H, W, 3) frames with face boxes in, (T, 512) float16 out.
+"""InceptionResnetV1 embeddings of faces: (T, H, W, 3) frames with face boxes in, (T, 512) float16 out.
 
 *Source:* section 4.1.2 of the BalanceMLA paper: RetinaFace crops of 128 x 128, encoded by "a VGG network" into 1024
 dimensions, elsewhere "a pre-trained VGGFace2 network". No such network is published with its weights; ours is the
-InceptionResnetV1 that facenet-pytorch publishes, trained on VGGFace2: 512 dimensions, unit length. It wants
-160 x 160 pixels scaled by (x - 127.5) / 128, so that the size of the crop and of the network's input are two parameters.
+InceptionResnetV1 that facenet-pytorch publishes, trained on VGGFace2 (Cao et al. 2018) or on CASIA-WebFace (Yi et al. 2014):
+512 dimensions, unit length. It wants 160 x 160 pixels scaled by (x - 127.5) / 128, so that the size of the crop and of the
+network's input are two parameters.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,12 +22,12 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ...store.errors import BmlaError, UnknownName, UsageError
-from ..faces.crops import FaceCrop, face_crop
+from ...store.errors import BmlaError, UnknownName
 from ..weights import FACENET_FILES, find_facenet, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Features, Sight, frames_of
-from .device import full_precision, pick_device
-from .finite import place_of, to_float16
+from .device import DeviceBatch, computing, describe_precision, pick_device
+from .parameters import FaceNetOptions
+from .pictures import FRAME_LAW, encode_crops
 
 EMBEDDING = 512
 BATCH_FACES = 64
@@ -37,25 +38,6 @@ RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
-class VggFace2Options:
-    """Sizes in pixels.
-
-    Attributes:
-        crop_px: side of the face crop, 128 in the paper.
-        input_px: side of what the network is given; it was trained with 160.
-    """
-
-    crop_px: int = 128
-    input_px: int = 160
-
-    def __post_init__(self) -> None:
-        if self.crop_px < 1 or self.input_px < 80:  # the network's strides leave nothing of less
-            raise UsageError(
-                f"face.vggface2: crop {self.crop_px} px, input {self.input_px} px; expected at least 1 and 80"
-            )
-
-
-@dataclass(frozen=True)
 class FaceNetwork:
     """A loaded network and where it came from (as in the stream specification)."""
 
@@ -63,7 +45,7 @@ class FaceNetwork:
     weights: dict[str, Any]
 
 
-class VggFace2Encoder:
+class FaceNetEncoder:
     """See the module.
 
     Args:
@@ -75,13 +57,14 @@ class VggFace2Encoder:
     dtype = "float16"
     feature_shape: tuple[int, ...] = (EMBEDDING,)
     rate_hz = float(FRAME_RATE_HZ)
-    frame_law = f"T = max(1, round({FRAME_RATE_HZ} x seconds))"
+    frame_law = FRAME_LAW
 
-    def __init__(self, network: FaceNetwork, options: VggFace2Options = VggFace2Options(), device: str = "cpu"):
+    def __init__(self, network: FaceNetwork, options: FaceNetOptions, device: str = "cpu"):
         self.network = network
         self.options = options
-        self.crop = FaceCrop(size_px=options.crop_px)
+        self.crop = options.crop()
         self.device = pick_device(device)
+        self.batch = DeviceBatch(BATCH_FACES)
         model = fold_batch_norm(network.model.eval()).to(self.device)
         self.model = model.to(memory_format=torch.channels_last)  # a quarter less time on a CPU
 
@@ -95,6 +78,7 @@ class VggFace2Encoder:
                 "input_px": self.options.input_px,
                 "resize": "bilinear, antialiased",
                 "scale": "(x - 127.5) / 128",
+                **describe_precision(self.options.precision),
             },
             "crop": self.crop.describe(),
             "versions": {name: metadata.version(name) for name in ("facenet-pytorch", "torch")},
@@ -102,25 +86,15 @@ class VggFace2Encoder:
 
     def encode(self, clips: Sequence[Sight]) -> list[Features]:
         """Faces of all clips share batches: in eval mode no face sees another."""
-        if not clips:
-            return []
-        crops = np.concatenate([face_crop(clip.frames, clip.boxes, self.crop) for clip in clips])
-        embedded = np.concatenate(list(self._embed(crops)))
-        ends = np.cumsum([len(clip.frames) for clip in clips])
-        return [
-            Features(to_float16(values, place_of(i, len(clips))), clip.valid.copy())
-            for i, (values, clip) in enumerate(zip(np.split(embedded, ends[:-1]), clips, strict=True))
-        ]
+        return encode_crops(clips, self.crop, self._embed, self.batch, self.options.precision)
 
-    @torch.inference_mode()
-    def _embed(self, crops: np.ndarray) -> Iterator[np.ndarray]:
-        """(B, S, S, 3) uint8 -> (b, 512) float32, a batch at a time."""
-        for i in range(0, len(crops), BATCH_FACES):
-            faces = network_input(crops[i : i + BATCH_FACES], self.options.input_px)
-            faces = faces.to(device=self.device, memory_format=torch.channels_last)
-            with full_precision():
-                embedded = self.model((faces.float() - 127.5) / 128)
-            yield embedded.cpu().numpy()
+    def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
+        """(B, S, S, 3) uint8 -> (B, 512) float32."""
+        faces = network_input(crops, self.options.input_px)
+        faces = faces.to(device=self.device, memory_format=torch.channels_last)
+        with computing(precision, self.device):
+            embedded = self.model((faces.float() - 127.5) / 128)
+        return embedded.float().cpu().numpy()
 
 
 def network_input(crops: np.ndarray, size_px: int) -> torch.Tensor:
@@ -134,11 +108,11 @@ def network_input(crops: np.ndarray, size_px: int) -> torch.Tensor:
     return interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
 
 
-def load_face_network(model: str | None, folders: Sequence[Path]) -> FaceNetwork:
+def load_face_network(model: str, folders: Sequence[Path]) -> FaceNetwork:
     """Loads a network from this machine alone.
 
     Args:
-        model: "vggface2" (also None), "casia-webface", a file in the same format, or "random:vggface2".
+        model: "vggface2", "casia-webface", a file in the same format, or "random:vggface2".
         folders: where weights are looked for.
 
     Raises:
@@ -146,15 +120,14 @@ def load_face_network(model: str | None, folders: Sequence[Path]) -> FaceNetwork
         UnknownName: for another model.
         BmlaError: for a file that can't be read or does not hold this network.
     """
-    name = model or "vggface2"
-    if name == RANDOM_MODEL:
+    if model == RANDOM_MODEL:
         return random_face_network()
-    if name in FACENET_FILES:
-        file = find_facenet(name, folders)
-    elif Path(name).is_file():
-        file = Path(name)
+    if model in FACENET_FILES:
+        file = find_facenet(model, folders)
+    elif Path(model).is_file():
+        file = Path(model)
     else:
-        raise UnknownName("face network", name, [*FACENET_FILES, RANDOM_MODEL, "or a weight file"])
+        raise UnknownName("face network", model, [*FACENET_FILES, RANDOM_MODEL, "or a weight file"])
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         network = InceptionResnetV1(pretrained=None, classify=False)

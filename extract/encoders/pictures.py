@@ -1,0 +1,63 @@
+"""What encoders of faces and mouths share: crops of many clips in, through a network in bounded batches, features out.
+
+Shape legend: T frames, B crops, S side of a crop, L features.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ..faces.crops import cropped
+from ..faces.policy import FaceCrop, MouthCrop
+from .base import FRAME_RATE_HZ, Features, Sight
+from .device import DeviceBatch, fits, in_batches
+from .finite import place_of, to_float16
+
+FRAME_LAW = f"T = max(1, round({FRAME_RATE_HZ} x seconds))"
+
+
+def encode_crops(
+    clips: Sequence[Sight],
+    crop: FaceCrop | MouthCrop,
+    embed: Callable[[np.ndarray, str], np.ndarray],
+    batch: DeviceBatch,
+    precision: str,
+) -> list[Features]:
+    """Features of some clips' crops. Frames of several clips share batches: no picture may see another.
+
+    Args:
+        embed: (B, S, S, 3) uint8 and a precision -> (B, L) float32.
+        batch: crops that go through the network at once.
+        precision: a clip whose values are not finite in half precision is embedded again in "fp32".
+
+    Raises:
+        MediaError: for values that are not finite in float16.
+    """
+    features: list[Features] = []
+    for group in groups_of(clips, batch.size):
+        crops = [three_channels(cropped(clip, crop)) for clip in group]
+        embedded = in_batches(lambda part: embed(part, precision), np.concatenate(crops), batch)
+        ends = np.cumsum([len(own) for own in crops])
+        for clip, own, end in zip(group, crops, ends, strict=True):
+            values = np.stack(embedded[end - len(own) : end])  # (T, L)
+            if not fits(values, precision):
+                values = np.stack(in_batches(lambda part: embed(part, "fp32"), own, batch))
+            features.append(Features(to_float16(values, place_of(len(features), len(clips))), clip.valid.copy()))
+    return features
+
+
+def groups_of(clips: Sequence[Sight], frames: int) -> Iterator[list[Sight]]:
+    """Runs of clips with just enough frames for one batch, so that the crops of few clips are held at a time."""
+    group: list[Sight] = []
+    for clip in clips:
+        group.append(clip)
+        if sum(len(c.frames) for c in group) >= frames:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def three_channels(crops: np.ndarray) -> np.ndarray:
+    """(T, S, S, 3) as it is; (T, S, S) grey three times: what networks for colour are given."""
+    return crops if crops.ndim == 4 else np.repeat(crops[..., None], 3, axis=3)
