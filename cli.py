@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.datasets import datasets
 from .commands.demo import demo
 from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.fuse import fuse
-from .commands.lists import datasets, encoders, models
+from .commands.lists import encoders, models
 from .commands.store import store
 from .store.errors import BmlaError
 

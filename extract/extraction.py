@@ -58,9 +58,9 @@ def extract(plan: Plan, begin: Callable[[int, int], None], advance: Callable[[in
         config = plan.config
         versions = {s.spec.name: s.spec.versions for s in plan.streams}
         if config.workers > 1 and len(tasks) > 1:
-            runs = run_in_processes(tasks, config.tools, config.root, advance, min(config.workers, len(tasks)))
+            runs = run_in_processes(tasks, config.tools, plan.dataset.root, advance, min(config.workers, len(tasks)))
         else:
-            runs = run_here(tasks, config.tools, config.root, advance)
+            runs = run_here(tasks, config.tools, plan.dataset.root, advance)
         for done in runs:
             for stream, results in done.results.items():
                 store.write_shard(stream, done.task.shard, results, seconds=done.seconds, versions=versions[stream])

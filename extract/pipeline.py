@@ -96,7 +96,9 @@ def decode(clip: Clip, takes: set[str], root: Path) -> Prepared:
     """Reads what the encoders take of one clip; sound and sight fail independently."""
     prepared = Prepared(clip)
     if "sound" in takes:
-        prepared.sound = attempt(clip, "sound", lambda: Sound(media.read_audio(source(root, clip.audio), *cut(clip))))
+        prepared.sound = attempt(
+            clip, "sound", lambda: Sound(media.read_audio(source(root, clip.audio), *clip.sound_cut))
+        )
     if "sight" in takes:
         prepared.frames = attempt(
             clip,

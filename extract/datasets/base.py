@@ -1,6 +1,7 @@
 """What an adapter of a data set gives: the clips it found, the classes, and every item that it left out with its reason."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,14 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Incomplete:
+    """A clip that is kept without one of its parts (picture, sound), and why."""
+
+    clip: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A data set as found on disk.
 
@@ -28,6 +37,7 @@ class DataSet:
         clips: sorted by id within the adapter's own order; the same on every machine.
         options: every choice that shaped the list (target, margin, split rule and seed): stored with the clips.
         dropped: what was left out.
+        incomplete: clips that lack their picture or sound: streams made from it get a failure record for them.
         notes: one line each: what a user should know (split rule used, missing splits, leakage).
     """
 
@@ -38,6 +48,7 @@ class DataSet:
     clips: tuple[Clip, ...]
     options: dict[str, Any] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
+    incomplete: tuple[Incomplete, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -52,3 +63,19 @@ def seeded_split(group: str, seed: int = 0, dev: float = 0.1, test: float = 0.2)
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     u = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if u < test else "dev" if u < test + dev else "train"
+
+
+def ranked_split(groups: Iterable[str], seed: int = 0, dev: float = 0.1, test: float = 0.2) -> dict[str, str]:
+    """The split of each of some groups (speakers) that are known beforehand, with exact shares of them: by the rank of hashes.
+
+    Give all groups that the data set has, not those found: an incomplete copy is then split like the whole one.
+    """
+    ranked = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    tests, devs = round(test * len(ranked)), round(dev * len(ranked))
+    return {g: "test" if k < tests else "dev" if k < tests + devs else "train" for k, g in enumerate(ranked)}
+
+
+def counted(incomplete: Iterable[Incomplete]) -> tuple[str, ...]:
+    """A line for the notes where some clips are incomplete."""
+    names = [i.clip for i in incomplete]
+    return (f"{len(names)} clips lack picture or sound, such as {names[0]}",) if names else ()

@@ -46,9 +46,9 @@ def find_root(root: Path, recognised: Callable[[Path], bool], dataset: str, layo
     raise UsageError(f"{dataset}: nothing recognised in {root}: expected {layout}; found {shown}")
 
 
-def fault(entry: os.DirEntry[str] | Path) -> str | None:
+def fault(entry: os.DirEntry[str] | Path | str) -> str | None:
     """Why this file can be no media and no text, without opening large ones: empty, or a git-lfs stub. None: it may."""
-    size = entry.stat().st_size
+    size = os.stat(entry).st_size  # noqa: PTH116  a Path object a clip costs as much as the look
     if size == 0:
         return "empty file"
     if size < STUB_BYTES:
@@ -56,3 +56,14 @@ def fault(entry: os.DirEntry[str] | Path) -> str | None:
             if file.read(len(STUB)) == STUB:
                 return "a git-lfs stub, not the file itself; fetch it with: git lfs pull"
     return None
+
+
+def nested(folder: Path, name: str) -> Path:
+    """`folder/name`, or `folder/name/name` where unpacking doubled it."""
+    inner = folder / name / name
+    return inner if inner.is_dir() else folder / name
+
+
+def is_plain_name(name: str) -> bool:
+    """A name out of a label file that stays in its folder when it is joined to it."""
+    return name not in ("", ".", "..") and not any(c in name for c in "/\\\0")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ...store.clips import SPLITS, Clip
 from ...store.errors import MediaError
-from ..media import END_TOLERANCE_S, probe
+from ..media import probe
 from .base import DataSet, Dropped, seeded_split
 from .folders import entries, find_root
+from .lengths import ends_s, longest_cut_s
 
 SPLIT_NAMES = {**{s: s for s in SPLITS}, "val": "dev", "valid": "dev", "validation": "dev"}
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".webm", ".flv", ".m4v")
@@ -76,16 +77,17 @@ def to_the_end(clip: Clip, folder: Path) -> Clip:
     Raises:
         MediaError: the media cannot be read.
     """
-    fps = clip.fps if clip.video is not None and (folder / clip.video).is_dir() else None
-    found = probe(folder / (clip.video or clip.audio or ""), fps=fps)
-    end_s = found.duration_s
+    path = folder / (clip.video or clip.audio or "")
+    if path.is_dir():
+        found = {"video": probe(path, fps=clip.fps).duration_s}
+    else:
+        found = ends_s(path)
+    picture_s, sound_s = found.get("video"), found.get("audio")
+    audio = None if clip.audio == clip.video and sound_s is None else clip.audio
     if clip.video is not None and clip.audio not in (None, clip.video):
-        sound_s = probe(folder / str(clip.audio)).audio_s or 0.0
-        picture_s = found.video_s or 0.0
-        end_s = picture_s if sound_s >= picture_s - END_TOLERANCE_S else sound_s
-    audio = None if clip.audio == clip.video and not found.has_audio else clip.audio
-    video = clip.video if found.has_video else None
-    return replace(clip, end_s=round(end_s, 6), audio=audio, video=video)
+        sound_s = ends_s(folder / str(clip.audio)).get("audio", 0.0)
+    video = clip.video if picture_s is not None else None
+    return replace(clip, end_s=round(longest_cut_s(picture_s, sound_s), 6), audio=audio, video=video)
 
 
 def _has_labels(folder: Path) -> bool:
