@@ -8,6 +8,7 @@ import click
 
 from .exchange import export, import_
 from .options import find_store, remote_options
+from .preview import preview
 from .share import diff, ls, merge, pull, push
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def show(result: "StoreInfo") -> None:
         click.echo(f"    versions  {compact(spec['versions'])}")
 
 
-for command in (push, pull, merge, diff, ls, export, import_):
+for command in (push, pull, merge, diff, ls, export, import_, preview):
     store.add_command(command)
 
 

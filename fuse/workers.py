@@ -15,16 +15,12 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
-from ..store.errors import BmlaError
+from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent
 from .config import RunConfig
 from .data import Features
 from .progress import Progress
 from .run import Run, load_run
-
-
-class WorkerDied(BmlaError):
-    """A training process was killed from outside, most often for want of memory."""
 
 
 def run_parallel(

@@ -36,6 +36,10 @@ class NoSound(MediaError):
     """The file has no audio stream."""
 
 
+class WorkerDied(BmlaError):
+    """A worker process was killed from outside, most often for want of memory."""
+
+
 class NoFace(MediaError):
     """No face was found in any frame of the clip."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from .arrays import ARRAYS
 from .errors import StoreError
 from .place import Place
+from .quality import Quality, check_packed, unpacked
 from .sealing import digest_json, read_json, sealed, to_json, unsealed
 
 NAME = re.compile(r"(\d{6,})\.json")
@@ -36,6 +37,7 @@ class Entry:
         failures: one record a failed clip.
         seconds: how long the extraction of this shard took.
         versions: of the libraries at that moment.
+        facts: on the clips' material, packed; see `quality`. Not part of the digest.
     """
 
     shard: int
@@ -46,6 +48,15 @@ class Entry:
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> Quality:
+        """The facts, one number or None a clip. Raises StoreError where they are none."""
+        try:
+            return unpacked(self.facts, len(self.lengths))
+        except ValueError as error:
+            raise StoreError(f"ledger entry of shard {self.shard}: damaged: {error}") from error
 
     @property
     def digest(self) -> str:
@@ -62,7 +73,10 @@ def key_of(stream: str, shard: int) -> str:
 
 
 def write_entry(place: Place, stream: str, entry: Entry) -> None:
-    place.write(key_of(stream, entry.shard), to_json(sealed(asdict(entry))))
+    content = asdict(entry)
+    if facts := content.pop("facts"):  # newer than the first stores of format 1: written only where there are some
+        content["quality"] = facts
+    place.write(key_of(stream, entry.shard), to_json(sealed(content)))
 
 
 def finished_shards(place: Place, stream: str) -> list[int]:
@@ -93,6 +107,7 @@ def read_entry(place: Place, stream: str, shard: int, expected: tuple[int, int],
             failures=tuple(Failure(**f) for f in raw["failures"]),
             seconds=float(raw["seconds"]),
             versions=dict(raw["versions"]),
+            facts=check_packed(raw.get("quality", {}), len(raw["lengths"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{where}: damaged ledger entry ({type(error).__name__}: {error})") from error

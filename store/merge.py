@@ -11,6 +11,7 @@ import pyarrow as pa
 from .clips import ClipTable
 from .errors import StoreMismatch
 from .ledger import Entry, Failure
+from .quality import row_of
 from .shard import ClipFeatures, read_part
 from .spec import differences
 from .store import Store, create_store
@@ -79,9 +80,10 @@ class ShardReader:
         entry = self.entries[number]
         if number != self.number:
             self.number, (self.values, self.valid) = number, (read_part(a, entry) for a in self.arrays)
-        if entry.lengths[at] == 0:
-            return ClipFeatures(None, None, failure_of(entry, self.store.clips[row].id))
-        return ClipFeatures(self.values[at, : entry.lengths[at]], self.valid[at, : entry.lengths[at]])
+        n, facts = entry.lengths[at], row_of(entry.quality, at)
+        if n == 0:
+            return ClipFeatures(None, None, failure_of(entry, self.store.clips[row].id), facts)
+        return ClipFeatures(self.values[at, :n], self.valid[at, :n], quality=facts)
 
 
 def failure_of(entry: Entry, clip: str) -> Failure:

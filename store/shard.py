@@ -4,7 +4,7 @@ Shape legend: S clips of the shard, T steps the stream can hold, F the shape of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,15 @@ PENDING, DONE, FAILED = 0, 1, 2
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """One clip's result: values (n, *F) and valid (n,), or the failure in its place."""
+    """One clip's result: values (n, *F) and valid (n,), or the failure in its place.
+
+    quality: facts on the clip's material, such as {"detector_score": 0.98}; see `quality`. A failed clip may have some.
+    """
 
     values: np.ndarray | None
     valid: np.ndarray | None
     failure: Failure | None = None
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 def check_features(spec: StreamSpec, steps: int, clip: ClipFeatures) -> None:

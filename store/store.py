@@ -8,7 +8,7 @@
 Readers need no bmla: `zarr.open_group(path)["streams/<stream>/values"]` is the N x T x L array.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from .identity import Identity, default_shard_size, read_identity, write_identit
 from .ledger import Entry
 from .origin import read_origin
 from .place import Place, cannot_write, digest_bytes, open_place
+from .quality import check_quality, columns_of, packed
 from .reading.reader import Reader, TierChoice, choose, files_and_rows, open_reader
 from .spec import StreamSpec, differences
 
@@ -175,14 +176,17 @@ class Store:
         *,
         seconds: float = 0.0,
         versions: dict[str, str] | None = None,
+        quality: Mapping[str, Sequence[float | None]] | None = None,
     ) -> Entry:
         """Writes one whole shard and then its ledger entry.
 
         Args:
             clips: one result a clip of the shard, in order: features, or a failure in their place.
+            quality: facts on the clips' material, one number or None a clip; None: those that the clips carry.
 
         Raises:
-            ValueError: a clip's features do not fit the stream (shape, dtype, steps), or there are too few or too many.
+            ValueError: a clip's features do not fit the stream (shape, dtype, steps), there are too few or too many, or
+                the quality is not one finite number a clip.
             StoreError: the store can't be written (full disk, read-only).
         """
         head = self.head(stream)
@@ -191,12 +195,13 @@ class Store:
             raise ValueError(f"shard {number} holds clips {start}:{stop}, got {len(clips)} results")
         for clip in clips:
             shard.check_features(head.spec, head.steps, clip)
+        facts = check_quality(columns_of([clip.quality for clip in clips]) if quality is None else quality, len(clips))
         try:
             files, lengths = shard.write_files(self.place, head, self.identity, number, clips)
         except OSError as error:
             raise cannot_write(self.place, error) from error
         failures = tuple(c.failure for c in clips if c.failure)
-        entry = Entry(number, start, stop, lengths, files, failures, round(seconds, 3), versions or {})
+        entry = Entry(number, start, stop, lengths, files, failures, round(seconds, 3), versions or {}, packed(facts))
         ledger.write_entry(self.place, stream, entry)
         return entry
 

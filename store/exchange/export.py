@@ -18,6 +18,7 @@ from ..head import Head
 from ..ledger import Failure
 from ..merge import ShardReader
 from ..place import digest_bytes
+from ..quality import Quality, gathered
 from ..store import Store
 from .manifest import PACKED, PADDED, SAMPLES, ContentDigest, Manifest, StreamManifest
 
@@ -31,6 +32,7 @@ class Source:
     Attributes:
         rows: (N,) the store's row of each clip of the export.
         lengths: (N,) int64 steps; 0 where the clip failed.
+        quality: facts on the clips' material, (N,) each.
     """
 
     store: Store
@@ -38,6 +40,7 @@ class Source:
     rows: np.ndarray
     lengths: np.ndarray
     failures: tuple[Failure, ...]
+    quality: Quality
 
     @property
     def name(self) -> str:
@@ -70,7 +73,8 @@ class Source:
 
     def manifest(self, content: ContentDigest) -> StreamManifest:
         head = self.head
-        return StreamManifest(head.spec, head.steps, head.compression, self.failures, content.hexdigest())
+        digest = content.hexdigest()
+        return StreamManifest(head.spec, head.steps, head.compression, self.failures, digest, self.quality)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,12 @@ def source_of(store: Store, stream: str, rows: np.ndarray) -> Source:
     lengths = np.concatenate([np.asarray(e.lengths, np.int64) for e in entries])
     wanted = set(store.clips.table["id"].take(rows).to_pylist())
     failures = tuple(f for e in entries for f in e.failures if f.clip in wanted)
-    return Source(store, head, rows, lengths[rows], failures)
+    facts = gathered(((e.start, e.quality) for e in entries), len(lengths))
+    quality = {
+        name: tuple(None if x != x else x for x in column[rows].tolist())  # NaN is unlike itself: no number
+        for name, column in facts.items()
+    }
+    return Source(store, head, rows, lengths[rows], failures, quality)
 
 
 def run_export(plan: ExportPlan, format_name: str, out: Path, advance: Callable[[int], None] = lambda n: None) -> None:

@@ -5,7 +5,7 @@ The root's names the store's identity, the layout and the streams; a stream's it
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import StoreError
 from ..head import COMPRESSIONS, LARGEST_STEPS
 from ..identity import Identity
 from ..ledger import Failure
+from ..quality import Quality, check_quality
 from ..sealing import sealed, to_json, unsealed
 from ..spec import StreamSpec, check_stream_name
 
@@ -68,6 +69,7 @@ class StreamManifest:
         compression: of the store's arrays.
         failures: one a clip that has no features, in the order of the clips.
         content: digest of all values and validity, see `ContentDigest`.
+        quality: facts on the clips' material, one number or None a clip of the export; left out where there are none.
     """
 
     spec: StreamSpec
@@ -75,14 +77,17 @@ class StreamManifest:
     compression: str
     failures: tuple[Failure, ...]
     content: str
+    quality: Quality = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        failures = [asdict(f) for f in self.failures]
-        return to_json(sealed({**vars(self), "spec": self.spec.to_dict(), "failures": failures}))
+        content = {**vars(self), "spec": self.spec.to_dict(), "failures": [asdict(f) for f in self.failures]}
+        if not self.quality:
+            del content["quality"]
+        return to_json(sealed(content))
 
     @classmethod
-    def from_json(cls, text: bytes, stream: str, where: str) -> "StreamManifest":
-        """Raises StoreError where this is not the document of this stream."""
+    def from_json(cls, text: bytes, stream: str, where: str, clips: int) -> "StreamManifest":
+        """Raises StoreError where this is not the document of this stream of an export of so many clips."""
         raw = parse(text, where)
         try:
             manifest = cls(
@@ -91,6 +96,7 @@ class StreamManifest:
                 compression=raw["compression"],
                 failures=tuple(Failure(**f) for f in raw["failures"]),
                 content=raw["content"],
+                quality=check_quality(raw.get("quality", {}), clips),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StoreError(f"{where}: damaged ({type(error).__name__}: {error})") from error

@@ -1,7 +1,7 @@
 """Import of what `bmla store export` wrote as HDF5 or .npy: everything is known, so the same store comes out again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from ..clips import ClipTable
 from ..errors import StoreError, StreamNotFound, UsageError
 from ..identity import Identity
 from ..ledger import Failure
+from ..quality import Quality, row_of
 from ..shard import ClipFeatures
 from ..spec import StreamSpec
 from ..store import Store, create_store
@@ -119,11 +120,13 @@ class OwnStream:
     lengths: np.ndarray
     places: np.ndarray
     failures: dict[int, Failure]
+    quality: Quality
 
     def block(self, start: int, stop: int) -> list[ClipFeatures]:
         rows = np.flatnonzero(self.lengths[start:stop]) + start
         found = dict(zip(rows.tolist(), self._features(rows), strict=True)) if len(rows) else {}
-        return [found.get(row) or ClipFeatures(None, None, self.failures[row]) for row in range(start, stop)]
+        clips = [found.get(row) or ClipFeatures(None, None, self.failures[row]) for row in range(start, stop)]
+        return [replace(clip, quality=row_of(self.quality, row)) for row, clip in enumerate(clips, start)]
 
     def _features(self, rows: np.ndarray) -> list[ClipFeatures]:
         """Of finished clips, which stand next to each other in the arrays."""
@@ -143,7 +146,7 @@ def read_stream(file: ArrayFile, manifest: Manifest, clips: ClipTable, stream: s
     text = file.document(stream)
     if text is None:
         raise StoreError(f"{where}: damaged: its document is missing")
-    about = StreamManifest.from_json(text, stream, where)
+    about = StreamManifest.from_json(text, stream, where, len(clips))
     packed = manifest.layout == PACKED
     names = ("values", "valid", "clips", "offsets" if packed else "length")
     try:
@@ -175,7 +178,18 @@ def read_stream(file: ArrayFile, manifest: Manifest, clips: ClipTable, stream: s
     lengths, places = np.zeros(len(clips), np.int64), np.zeros(len(clips), np.int64)
     lengths[finished], places[finished] = steps, np.arange(len(finished))
     return OwnStream(
-        where, spec, about.steps, about.compression, about.content, values, valid, bounds, lengths, places, failures
+        where,
+        spec,
+        about.steps,
+        about.compression,
+        about.content,
+        values,
+        valid,
+        bounds,
+        lengths,
+        places,
+        failures,
+        about.quality,
     )
 
 

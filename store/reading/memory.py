@@ -78,7 +78,8 @@ class SharedBlock:
         self.size = size
         self.fd = unnamed_file(size) if fd is None else fd
         weakref.finalize(self, os.close, self.fd)
-        self.array = np.frombuffer(mmap.mmap(self.fd, max(size, 1)), np.uint8, size)
+        self.map = mmap.mmap(self.fd, max(size, 1))
+        self.array = np.frombuffer(self.map, np.uint8, size)
 
     @classmethod
     def of(cls, array: np.ndarray) -> "SharedBlock":

@@ -1,0 +1,35 @@
+"""`bmla store preview`: one page of a store, for a person to see what was extracted."""
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import find_store, remote_options, split_names
+
+EXAMPLES = """\b
+Examples:
+  bmla store preview stores/grid.zarr
+  bmla store preview s3://team/lrw.zarr --stream mouth.roi --out lrw.html
+  bmla store preview stores/grid.zarr --json
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("path", metavar="[STORE]", required=False)
+@click.option(
+    "--stream", "streams", multiple=True, metavar="NAME", help="Only these streams, repeatable or with commas."
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The page.  [default: preview.html]")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON; the page only where --out names it.")
+@remote_options
+def preview(path: str | None, streams: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Show what was extracted: crops, the worst clips, histograms and failures, on one HTML page."""
+    from ..store import open_store
+    from ..store.preview import render_page, survey, write_page
+
+    found = survey(open_store(find_store(path)), split_names(streams))
+    page = out or (None if as_json else Path("preview.html"))
+    if page is not None:
+        write_page(page, render_page(found))
+    click.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else str(page))
