@@ -10,10 +10,11 @@ import click
 from ..extract.datasets import table as datasets
 from ..extract.encoders import table as encoders
 from ..store.errors import UsageError
-from .options import STORES, device_of, device_options, key_values, split_names
+from .options import STORES, device_of, key_values, split_names
 
 if TYPE_CHECKING:
     from ..extract.extraction import Summary
+    from ..extract.faces.finding import FaceFinding
     from ..extract.plan import Plan
 
 EXAMPLES = """\b
@@ -23,6 +24,8 @@ Examples:
   bmla extract --dataset grid --target letter --stream mouth.dct,audio.logspec --limit 200
   bmla extract --dataset lrw --stream audio.hubert --model audio.hubert=microsoft/wavlm-base --layer audio.hubert=9
   bmla extract --dataset grid --stream mouth.roi --parameter mouth.roi.crop_px=96 --parameter mouth.roi.colour=rgb
+  bmla extract --dataset grid --stream audio.logspec,audio.logspec@white=10,audio.logspec@mask=0.4
+  bmla extract --dataset lrw --stream mouth.roi --mouth-box 79,115,175,211
   bmla extract --dataset manifest --root clips.csv --dry-run
 
 Killed or stopped? Run the same command again: it goes on after the last finished shard.
@@ -51,7 +54,8 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     metavar="NAME",
     help="What to extract, repeatable or with commas; see `bmla encoders`.  [default: the store's own; else all whose weights are here]",
 )
-@device_options
+@click.option("--gpu", "gpus", metavar="N", help="GPU number N, or several such as 0,1: a process each.")
+@click.option("--device", metavar="NAME", help="cpu or cuda:N.  [default: cpu]")
 @click.option("--target", help="grid: word, command, colour, preposition, letter, digit or adverb.")
 @click.option(
     "--option",
@@ -97,10 +101,33 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     help="A RetinaFace checkpoint (.pth).  [default: the embedded mobilenet0.25]",
 )
 @click.option(
+    "--face-policy",
+    type=click.Choice(["detect", "fixed", "given"]),
+    help="Find faces by the detector, take a fixed box, or boxes and landmarks from files.  [default: as the next options say]",
+)
+@click.option(
+    "--detect-every", type=click.IntRange(min=1), metavar="K", help="Detect in every K-th frame.  [default: 1]"
+)
+@click.option("--face-box", metavar="X0,Y0,X1,Y1", help="Fixed box of the face, in pixels.")
+@click.option("--mouth-box", metavar="X0,Y0,X1,Y1", help="Fixed box of the mouth, or picture: all of each picture.")
+@click.option(
+    "--faces",
+    "given_faces",
+    type=click.Path(path_type=Path, exists=True),
+    help="Given boxes or landmarks: a folder of CLIP.npy, or a table clip,frame,x0,y0,x1,y1.",
+)
+@click.option("--noise-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all @noise streams.")
+@click.option(
+    "--noise-file", type=click.Path(path_type=Path, exists=True), help="The recording that a stream @file=SNR adds."
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes.  [default: one a core on the CPU, one on a GPU]",
+    help="Processes; with GPUs: those that decode and crop for them.  [default: one a core]",
+)
+@click.option(
+    "--cluster", metavar="WHERE", help="A Dask cluster: local:N or tcp://host:port.  [default: this machine, without]"
 )
 @click.option(
     "--shard-size",
@@ -122,7 +149,9 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     metavar="SHARE",
     help="Exit with 1 when a larger share of the clips failed.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--retry-failed", is_flag=True, help="Also try the clips again that failed.")
+@click.option("--profile", is_flag=True, help="Show how long each stage worked and waited.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, try a few clips, say how long it will take, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def extract(
@@ -131,7 +160,7 @@ def extract(
     store: Path | None,
     streams: tuple[str, ...],
     device: str | None,
-    gpu: int | None,
+    gpus: str | None,
     target: str | None,
     adapter_options: tuple[str, ...],
     limit: int | None,
@@ -140,10 +169,20 @@ def extract(
     layers: tuple[str, ...],
     parameters: tuple[str, ...],
     detector: Path | None,
+    face_policy: str | None,
+    detect_every: int | None,
+    face_box: str | None,
+    mouth_box: str | None,
+    given_faces: Path | None,
+    noise_seed: int,
+    noise_file: Path | None,
     workers: int | None,
+    cluster: str | None,
     shard_size: int | None,
     compression: str,
     max_failed: str,
+    retry_failed: bool,
+    profile: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -154,6 +193,7 @@ def extract(
     reason and left out; nothing is made up.
     """
     allowed = share(max_failed)
+    devices = devices_of(device, gpus, cluster)
     path = store or STORES / f"{dataset}.zarr"
     folders = weight_folders(weights)
     plan = plan_of(
@@ -162,24 +202,31 @@ def extract(
         store=path,
         tools=dict(
             streams=chosen_streams(split_names(streams), path, folders),
-            device=device_of(device, gpu),
+            device=devices[0] if devices else "cpu",
             weights=folders,
             models=key_values("--model", models),
             layers=key_values("--layer", layers),
             parameters=encoders.read_parameters(key_values("--parameter", parameters)),
             detector_weights=detector,
+            finding=finding_of(face_policy, detect_every, face_box, mouth_box, given_faces),
+            noise_seed=noise_seed,
+            noise_file=noise_file,
         ),
         options={**({"target": target} if target else {}), **key_values("--option", adapter_options)},
         limit=limit,
         shard_size=shard_size,
         compression=compression,
-        workers=workers or ((os.cpu_count() or 1) if device_of(device, gpu) == "cpu" else 1),
+        workers=workers or os.cpu_count() or 1,
+        devices=devices,
+        cluster=cluster,
+        retry_failed=retry_failed,
     )
     show_plan(plan)
     if dry_run:
+        show_estimate(plan)
         return
     summary = run(plan, quiet)
-    click.echo(json.dumps(to_json(summary), indent=2)) if as_json else show_summary(summary)
+    click.echo(json.dumps(to_json(summary), indent=2)) if as_json else show_summary(summary, profile)
     if summary.failed_share > allowed:
         raise click.exceptions.Exit(1)
 
@@ -197,7 +244,45 @@ def run(plan: "Plan", quiet: bool) -> "Summary":
     from .progress import clip_progress
 
     with clip_progress(quiet) as progress:
-        return work(plan, progress.begin, progress.advance)
+        return work(plan, progress.begin, progress.advance, lambda line: click.echo(line, err=True))
+
+
+def devices_of(device: str | None, gpus: str | None, cluster: str | None) -> tuple[str, ...]:
+    """The GPUs asked for; none for the CPU. Raises UsageError where one is not there: on a cluster, only workers know."""
+    words = split_names([gpus]) if gpus is not None else ()
+    if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
+        raise UsageError(f'--gpu: "{bad[0]}" is no number of a GPU: expected such as 0 or 0,1')
+    if gpus is not None and not words:
+        raise UsageError("--gpu: expected a number such as 0, or several such as 0,1")
+    if cluster is not None:
+        return ("cuda",) if words or (device or "cpu") != "cpu" else ()
+    names = [device_of(device, int(word)) for word in words] or [device_of(device, None)]
+    return tuple(name for name in names if name != "cpu")
+
+
+def finding_of(
+    policy: str | None, every: int | None, face_box: str | None, mouth_box: str | None, given: Path | None
+) -> "FaceFinding":
+    """How faces are found; the policy follows from the other options where it is not named."""
+    from ..extract.faces.finding import PICTURE, FaceFinding
+
+    implied = "given" if given else "fixed" if face_box or mouth_box else "detect"
+    return FaceFinding(
+        policy=policy or implied,
+        every=every or 1,
+        face_box=box("--face-box", face_box) if face_box else None,
+        mouth_box=PICTURE if mouth_box == PICTURE else box("--mouth-box", mouth_box) if mouth_box else None,
+        given=given,
+    )
+
+
+def box(option: str, text: str) -> tuple[int, int, int, int]:
+    """Raises UsageError for anything but four whole numbers."""
+    words = text.split(",")
+    if len(words) != 4 or not all(word.strip().isdigit() for word in words):
+        raise UsageError(f'{option}: "{text}" is no box: expected X0,Y0,X1,Y1 in pixels, such as 79,115,175,211')
+    x0, y0, x1, y1 = map(int, words)
+    return x0, y0, x1, y1
 
 
 def data_root(dataset: str) -> Path:
@@ -215,9 +300,17 @@ def weight_folders(given: tuple[Path, ...]) -> tuple[Path, ...]:
 def chosen_streams(given: tuple[str, ...], store: Path, folders: tuple[Path, ...]) -> tuple[str, ...]:
     """What was asked for; else the store's own; else everything whose weights are here, and a line on what is not."""
     if given:
-        for name in given:
-            encoders.find(name)
-        return given
+        from ..extract.noise.table import parse
+
+        names: list[str] = []
+        for word in given:  # noises of one stream are separated by commas too
+            if "=" in word and "@" not in word and names:
+                names[-1] += f",{word}"
+            else:
+                names.append(word)
+        for name in names:
+            parse(name)
+        return tuple(names)
     from ..extract.available import default_streams
     from ..extract.plan import streams_of
 
@@ -250,10 +343,17 @@ def show_plan(plan: "Plan") -> None:
         click.echo(line, err=True)
 
 
-def show_summary(summary: "Summary") -> None:
-    from ..extract.report import summary_lines
+def show_estimate(plan: "Plan") -> None:
+    from ..extract.estimate import estimate
+    from ..extract.report import estimate_line
 
-    for line in summary_lines(summary):
+    click.echo(estimate_line(plan, estimate(plan)))
+
+
+def show_summary(summary: "Summary", profile: bool) -> None:
+    from ..extract.report import profile_lines, summary_lines
+
+    for line in (*summary_lines(summary), *(profile_lines(summary) if profile else ())):
         click.echo(line)
 
 

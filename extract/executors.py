@@ -5,35 +5,110 @@ Results come back to the one process that holds the writer's lock, so a killed e
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
 
-from ..store.errors import BmlaError
+from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent
+from .feeding import run_fed
 from .pipeline import Done, Task, run_shard
 from .tools import ToolConfig, Tools
 
-DECODERS_PER_GPU = 8  # threads that decode ahead of one GPU
-
-
-class WorkerDied(BmlaError):
-    """A worker process was killed from outside, most often for want of memory."""
+FEEDERS_PER_GPU = 15  # more than one GPU can use
 
 
 def run_here(tasks: Iterable[Task], config: ToolConfig, root: Path, advance: Callable[[int], None]) -> Iterator[Done]:
-    """One shard after another in this process: what a GPU wants."""
+    """One shard after another in this process."""
     tools = Tools(config)
-    decoders = 0 if config.device == "cpu" else min(DECODERS_PER_GPU, os.cpu_count() or 1)
     if config.device == "cpu":
         torch.set_num_threads(1)  # as in a worker: the same shard gives the same bytes
     for task in tasks:
-        yield run_shard(task, tools, root, advance, decoders)
+        yield run_shard(task, tools, root, advance)
+
+
+def run_on_gpus(
+    tasks: Iterable[Task],
+    config: ToolConfig,
+    root: Path,
+    advance: Callable[[int], None],
+    devices: Sequence[str],
+    feeders: int,
+) -> Iterator[Done]:
+    """Shards on one process a device, each with its own feeders; see `feeding`.
+
+    Args:
+        feeders: processes beside those of the devices, in all.
+
+    Raises:
+        WorkerDied: a process was killed; what was given back before stands.
+    """
+    share = max(1, min(feeders // len(devices), FEEDERS_PER_GPU))
+    if len(devices) == 1:
+        yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
+        return
+    context = multiprocessing.get_context("spawn")
+    queue, answers = context.Queue(len(devices)), context.Queue(len(devices))
+    running = [
+        context.Process(target=_serve, args=(replace(config, device=d), root, share, queue, answers, os.getpid()))
+        for d in devices
+    ]
+    for process in running:
+        process.start()
+    try:
+        yield from _exchange(iter(tasks), running, queue, answers, advance)
+    finally:
+        for process in running:
+            process.terminate()
+            process.join()
+
+
+def _exchange(
+    tasks: Iterator[Task], running: list[Any], queue: Any, answers: Any, advance: Callable[[int], None]
+) -> Iterator[Done]:
+    """Tasks go out as they are taken, then a None for each process, which is its end; results come in."""
+    to_send: list[Task | None] = [None] * len(running)  # taken from the end, once there are no more tasks
+    open_tasks = 0
+    while to_send or open_tasks:
+        if to_send and not queue.full():
+            if (task := next(tasks, None)) is not None:
+                queue.put(task)
+                open_tasks += 1
+            else:
+                queue.put(to_send.pop())
+            continue
+        try:
+            answer = answers.get(timeout=POLL_S)
+        except Empty:
+            if dead := [p for p in running if p.exitcode]:  # one that got its None ends with 0
+                raise WorkerDied(
+                    f"a process died (exit code {dead[0].exitcode}; out of memory?): run the same command again to go on"
+                ) from None
+            continue
+        if isinstance(answer, int):
+            advance(answer)
+        elif isinstance(answer, Done):
+            open_tasks -= 1
+            yield answer
+        else:
+            raise answer
+
+
+def _serve(config: ToolConfig, root: Path, feeders: int, queue: Any, answers: Any, parent: int) -> None:
+    """A device's process: works until it gets None."""
+    end_with_parent(parent)
+    try:
+        for done in run_fed(iter(queue.get, None), Tools(config), root, answers.put, feeders):
+            answers.put(done)
+    except Exception as error:
+        answers.put(error)
 
 
 def run_in_processes(

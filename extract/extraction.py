@@ -1,13 +1,19 @@
 """Fills a store: plan -> shards -> ledger. Safe to kill at any moment; run again, it goes on."""
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from ..store import Store
 from ..store.lock import writer_lock
-from .executors import run_here, run_in_processes
-from .plan import Plan, add_streams, open_target, tasks_of
+from .executors import run_here, run_in_processes, run_on_gpus
+from .pipeline import Done, Task, Times
+from .plan import Plan, add_streams, open_target
+from .remaining import Remaining, failed_shards, joined, missing_shards, tasks_of
+
+WRITES_AHEAD = 2  # shards in memory that wait for the disk
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,21 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What one extraction did, and how the store stands now."""
+    """What one extraction did, and how the store stands now.
+
+    Attributes:
+        seconds: of work, summed over processes.
+        wall_s: from the first shard to the last.
+        stages: seconds by stage, summed over processes; see `pipeline.Times`.
+    """
 
     store: str
     clips: int
     shards_written: int
     seconds: float
     streams: tuple[StreamSummary, ...]
+    wall_s: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def failed_share(self) -> float:
@@ -38,12 +52,18 @@ class Summary:
         return max((s.failed / self.clips for s in self.streams), default=0.0)
 
 
-def extract(plan: Plan, begin: Callable[[int, int], None], advance: Callable[[int], None]) -> Summary:
-    """Works on every missing shard.
+def extract(
+    plan: Plan,
+    begin: Callable[[int, int], None],
+    advance: Callable[[int], None],
+    tell: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """Works on every missing shard or, where the plan says so, on the clips that failed.
 
     Args:
         begin: called once with (clips done before, clips in all).
         advance: called with a number of clips as they get done.
+        tell: called with lines for a person, such as a cluster's dashboard.
 
     Raises:
         StoreMismatch, StoreBusy, StoreError: before anything is written; or where the disk fails later.
@@ -51,27 +71,68 @@ def extract(plan: Plan, begin: Callable[[int, int], None], advance: Callable[[in
     store = open_target(plan)
     with writer_lock(store.path):
         add_streams(plan, store)
-        tasks = tasks_of(plan, store)
-        todo = sum(len(t.clips) for t in tasks)
+        remaining = missing_shards(plan, store)
+        if plan.config.retry_failed:
+            remaining += failed_shards(plan, store)
+        todo = sum(r.clips for r in remaining)
         begin(len(plan.clips) - todo, len(plan.clips))
-        written, seconds = 0, 0.0
-        config = plan.config
-        versions = {s.spec.name: s.spec.versions for s in plan.streams}
-        if config.workers > 1 and len(tasks) > 1:
-            runs = run_in_processes(tasks, config.tools, plan.dataset.root, advance, min(config.workers, len(tasks)))
-        else:
-            runs = run_here(tasks, config.tools, plan.dataset.root, advance)
-        for done in runs:
-            for stream, results in done.results.items():
-                store.write_shard(stream, done.task.shard, results, seconds=done.seconds, versions=versions[stream])
-            written, seconds = written + 1, seconds + done.seconds
+        began, times, writing, written, seconds = perf_counter(), Times(), Times(), 0, 0.0
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+            writes: deque[Future[bool]] = deque()
+            for done in executed(plan, remaining, advance, tell):
+                seconds += done.seconds
+                times.join(done.times)
+                writes.append(pool.submit(write, plan, store, done, writing))
+                while len(writes) > WRITES_AHEAD:
+                    written += writes.popleft().result()
+            written += sum(future.result() for future in writes)
+        wall_s = perf_counter() - began
+        times.join(writing)
     return Summary(
         store=str(store.place),
         clips=len(plan.clips),
         shards_written=written,
         seconds=seconds,
         streams=tuple(summarise(store, s.spec.name) for s in plan.streams),
+        wall_s=wall_s,
+        stages=dict(times.seconds),
     )
+
+
+def executed(
+    plan: Plan, remaining: list[Remaining], advance: Callable[[int], None], tell: Callable[[str], None]
+) -> Iterator[Done]:
+    """The results of what remains, by the executor that the plan asks for."""
+    config, root = plan.config, plan.dataset.root
+    tasks: Iterator[Task] = tasks_of(plan, remaining)
+    if not remaining:
+        return iter(())
+    if config.cluster is not None:
+        from .cluster import run_on_cluster
+
+        specs = {s.spec.name: s.spec for s in plan.streams}
+        return run_on_cluster(tasks, config.tools, root, advance, config.cluster, tell, specs)
+    if config.devices:
+        return run_on_gpus(tasks, config.tools, root, advance, config.devices, config.workers)
+    if config.workers > 1 and len(remaining) > 1:
+        return run_in_processes(tasks, config.tools, root, advance, min(config.workers, len(remaining)))
+    return run_here(tasks, config.tools, root, advance)
+
+
+def write(plan: Plan, store: Store, done: Done, times: Times) -> bool:
+    """One shard of some streams into the store, with what it holds already where only failed clips were tried again.
+
+    Returns:
+        Whether anything was written: not where every clip failed again.
+    """
+    written = False
+    versions = {s.spec.name: s.spec.versions for s in plan.streams}
+    with times.of("write"):
+        for stream, results in done.results.items():
+            if (clips := joined(store, stream, done.task, results)) is not None:
+                store.write_shard(stream, done.task.shard, clips, seconds=done.seconds, versions=versions[stream])
+                written = True
+    return written
 
 
 def summarise(store: Store, stream: str) -> StreamSummary:

@@ -1,13 +1,18 @@
-"""One shard's clips to features: decode, find the face, encode; a clip that fails becomes a record, never a guess.
+"""One clip's way to features, in four stages; a clip that fails becomes a record, never a guess.
 
-Clips go through in small batches of fixed size, so memory does not grow with the shard and the same shard gives the
-same bytes on the same machine, whoever runs it.
+    decode   file -> sound and pictures            one clip, no model
+    detect   pictures -> faces                     clips together, on the device
+    prepare  sound and pictures -> network inputs  one clip: track, landmarks, noise, crops; all of a spectrogram
+    finish   network inputs -> features            clips together, on the device
+
+Which process runs which stage is the executors' business. Clips go through in batches of fixed size and order, so memory
+does not grow with the shard, and the same shard gives the same bytes on the same machine, whoever runs it.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,13 @@ from ..store.clips import Clip
 from ..store.errors import MediaError
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
-from . import media
+from . import media, noise
 from .encoders.base import Encoder, Sight, Sound
-from .faces.sight import see
-from .tools import Tools
+from .faces.detections import Faces
+from .faces.finding import FaceFinding, wanted_frames
+from .faces.quality import quality_of_sight
+from .quality import quality_of_sound
+from .tools import Kit, Tools
 
 BATCH_CLIPS = 16  # 16 LRW clips hold 91 MB of frames
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)  # no clip's fault: stops the extraction
@@ -37,110 +45,167 @@ class Task:
     streams: tuple[str, ...]
 
 
+@dataclass
+class Times:
+    """Seconds of work by stage; "wait: …" is time in which the device had nothing to do."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - began)
+
+    def add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def join(self, other: "Times") -> None:
+        for stage, seconds in other.seconds.items():
+            self.add(stage, seconds)
+
+
 @dataclass(frozen=True)
 class Done:
-    """A shard's results: per stream one result a clip."""
+    """A shard's results: per stream one result a clip; how long it took, and what with."""
 
     task: Task
     results: dict[str, list[ClipFeatures]]
     seconds: float
+    times: Times = field(default_factory=Times)
 
 
-@dataclass
-class Prepared:
-    """A clip on its way: what was decoded of it, or the failure that took its place."""
+@dataclass(frozen=True)
+class Decoded:
+    """What was read of a clip, or the failure in its place; None: nobody wants it."""
 
     clip: Clip
     sound: Sound | Failure | None = None
     frames: media.Frames | Failure | None = None
-    sight: Sight | Failure | None = None
 
 
-def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], None], decoders: int = 0) -> Done:
-    """Extracts the clips of one shard.
+@dataclass(frozen=True)
+class Ready:
+    """A clip before the networks.
+
+    Attributes:
+        inputs: per stream what its encoder's first step gave, or the failure in its place.
+        quality: facts on its "sound" and its "sight".
+    """
+
+    clip: Clip
+    inputs: dict[str, Any]
+    quality: dict[str, dict[str, float]]
+
+
+def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], None]) -> Done:
+    """All stages of one shard in this process.
 
     Args:
         root: the folder that the clips' sources are relative to.
         advance: called with a number of clips as they get done.
-        decoders: threads that decode ahead while the models work; 0 decodes in between.
 
     Raises:
         MemoryError, torch.OutOfMemoryError: nothing of the shard is kept.
     """
-    began = time.perf_counter()
-    encoders = {name: tools.encoders[name] for name in task.streams}
+    began, times = time.perf_counter(), Times()
     results: dict[str, list[ClipFeatures]] = {name: [] for name in task.streams}
-    for batch in decode_ahead(task.clips, {e.takes for e in encoders.values()}, root, decoders):
-        find_faces(batch, tools)
-        for name, encoder in encoders.items():
-            results[name] += encode(encoder, batch)
-        advance(len(batch))
-    return Done(task, results, time.perf_counter() - began)
+    for clips in batches(task.clips):
+        with times.of("decode"):
+            decoded = [decode(clip, task.streams, tools.kit, root) for clip in clips]
+        with times.of("detect"):
+            found = detect(decoded, tools)
+        ready = [prepare(d, faces, task.streams, tools.kit, times) for d, faces in zip(decoded, found, strict=True)]
+        del decoded
+        finish_all(ready, tools, results, times)
+        advance(len(clips))
+    return Done(task, results, time.perf_counter() - began, times)
 
 
-def decode_ahead(clips: Sequence[Clip], takes: set[str], root: Path, threads: int) -> Iterator[list[Prepared]]:
-    """The clips in batches, decoded; with threads, the next batch is being decoded while one is in use."""
-    batches = [clips[i : i + BATCH_CLIPS] for i in range(0, len(clips), BATCH_CLIPS)]
-    if threads == 0:
-        for batch in batches:
-            yield [decode(clip, takes, root) for clip in batch]
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        ahead = [pool.submit(decode, clip, takes, root) for clip in batches[0]]
-        for following in [*batches[1:], ()]:
-            now, ahead = ahead, [pool.submit(decode, clip, takes, root) for clip in following]
-            yield [future.result() for future in now]
+def batches(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
+    """The clips that go through together."""
+    return [clips[i : i + BATCH_CLIPS] for i in range(0, len(clips), BATCH_CLIPS)]
 
 
-def decode(clip: Clip, takes: set[str], root: Path) -> Prepared:
+def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
     """Reads what the encoders take of one clip; sound and sight fail independently."""
-    prepared = Prepared(clip)
+    takes = {kit.takes[name] for name in streams}
+    sound = frames = None
     if "sound" in takes:
-        prepared.sound = attempt(
-            clip, "sound", lambda: Sound(media.read_audio(source(root, clip.audio), *clip.sound_cut))
-        )
+        sound = attempt(clip, "sound", hear, clip, root)
     if "sight" in takes:
-        prepared.frames = attempt(
-            clip,
-            "video",
-            lambda: media.read_frames(source(root, clip.video), *cut(clip), fps=clip.fps, crop=clip.crop),
-        )
-    return prepared
+        frames = attempt(clip, "video", watch, clip, root)
+    return Decoded(clip, sound, frames)
 
 
-def find_faces(batch: Sequence[Prepared], tools: Tools) -> None:
-    """Detects and tracks the face in every clip that has frames; detection is batched across clips."""
-    seen = [p for p in batch if isinstance(p.frames, media.Frames)]
-    if seen:
-        found = see([p.frames.images for p in seen], tools.detector, tools.landmarks)  # type: ignore[union-attr]
-        for prepared, result in zip(seen, found, strict=True):
-            if isinstance(result, Sight):
-                shown = prepared.frames.present  # type: ignore[union-attr]
-                prepared.sight = Sight(**{**vars(result), "valid": result.valid & shown})
-            else:
-                prepared.sight = failure(prepared.clip, "face", result)
-    for prepared in batch:
-        if isinstance(prepared.frames, Failure):
-            prepared.sight = prepared.frames
-        prepared.frames = None  # the pictures live on in the sight alone
+def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
+    """The faces in the frames of each clip that has any; detection is batched across clips."""
+    wanted = [i for i, d in enumerate(decoded) if isinstance(d.frames, media.Frames)]
+    found: list[list[Faces]] = [[] for _ in decoded]
+    if wanted and tools.config.finding.detects:
+        images = [decoded[i].frames.images for i in wanted]  # type: ignore[union-attr]
+        pictures = [looked_at(frames, tools.config.finding) for frames in images]
+        for i, faces in zip(wanted, tools.detector.detect_many(pictures), strict=True):
+            found[i] = faces
+    return found
 
 
-def encode(encoder: Encoder, batch: Sequence[Prepared]) -> list[ClipFeatures]:
+def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], kit: Kit, times: Times) -> Ready:
+    """Follows the face, adds the streams' noise, and lets each encoder take what it needs of sound or sight."""
+    clip = decoded.clip
+    quality: dict[str, dict[str, float]] = {}
+    taken: dict[str, Sound | Sight | Failure | None] = {"sound": decoded.sound, "sight": None}
+    if isinstance(decoded.sound, Sound):
+        quality["sound"] = quality_of_sound(decoded.sound)
+    if isinstance(decoded.frames, Failure):
+        taken["sight"] = decoded.frames
+    elif decoded.frames is not None:
+        frames = decoded.frames
+        with times.of("landmarks"):
+            taken["sight"] = attempt(clip, "face", follow, clip, frames, faces, kit)
+        if isinstance(taken["sight"], Sight):
+            quality["sight"] = quality_of_sight(taken["sight"])
+    inputs: dict[str, Any] = {}
+    for name in streams:
+        preparer, variant = kit.preparers[name], kit.variants.get(name)
+        inputs[name] = taken[kit.takes[name]]
+        if variant and not isinstance(inputs[name], Failure):
+            with times.of("noise"):
+                inputs[name] = attempt(clip, "noise", noise.apply, variant, clip, inputs[name], kit.noise_context)
+        if not isinstance(inputs[name], Failure):
+            with times.of(f"prepare: {name}"):
+                inputs[name] = attempt(clip, "encode", preparer.prepare, inputs[name])
+    return Ready(clip, inputs, quality)
+
+
+def finish_all(ready: Sequence[Ready], tools: Tools, results: dict[str, list[ClipFeatures]], times: Times) -> None:
+    """Appends the features of a batch to the results of each stream."""
+    for name, kept in results.items():
+        with times.of(f"encode: {name}"):
+            kept += finish(tools.encoders[name], name, ready)
+
+
+def finish(encoder: Encoder, stream: str, ready: Sequence[Ready]) -> list[ClipFeatures]:
     """One stream's results for a batch, in order. Where a batch fails, its clips are tried one by one."""
-    inputs = [getattr(p, encoder.takes) for p in batch]
-    ready = [i for i, x in enumerate(inputs) if not isinstance(x, Failure)]
+    inputs = [r.inputs[stream] for r in ready]
+    usable = [i for i, x in enumerate(inputs) if not isinstance(x, Failure)]
     results = [ClipFeatures(None, None, x if isinstance(x, Failure) else None) for x in inputs]
     try:
-        for i, features in zip(ready, encoder.encode([inputs[i] for i in ready]) if ready else [], strict=True):
+        for i, features in zip(usable, encoder.finish([inputs[i] for i in usable]) if usable else [], strict=True):
             results[i] = ClipFeatures(features.values, features.valid)
     except OUT_OF_MEMORY:
         raise
     except Exception:
-        for i in ready:
-            one = attempt(batch[i].clip, "encode", lambda i=i: encoder.encode([inputs[i]])[0])  # type: ignore[misc]
+        for i in usable:
+            one = attempt(ready[i].clip, "encode", encoder.finish, [inputs[i]])
             failed = isinstance(one, Failure)
-            results[i] = ClipFeatures(None, None, one) if failed else ClipFeatures(one.values, one.valid)
-    return [checked(encoder, p.clip, r) for p, r in zip(batch, results, strict=True)]
+            results[i] = ClipFeatures(None, None, one) if failed else ClipFeatures(one[0].values, one[0].valid)
+    return [
+        replace(checked(encoder, r.clip, result), quality=r.quality.get(encoder.takes, {}))
+        for r, result in zip(ready, results, strict=True)
+    ]
 
 
 def checked(encoder: Encoder, clip: Clip, result: ClipFeatures) -> ClipFeatures:
@@ -156,10 +221,32 @@ def checked(encoder: Encoder, clip: Clip, result: ClipFeatures) -> ClipFeatures:
     return ClipFeatures(None, None, Failure(clip.id, "encode", "BadFeatures", problem)) if problem else result
 
 
-def attempt(clip: Clip, step: str, work: Callable[[], Any]) -> Any:
+def looked_at(frames: np.ndarray, finding: FaceFinding) -> np.ndarray:
+    """The pictures of a clip that the detector has to see."""
+    wanted = wanted_frames(len(frames), finding)
+    return frames if len(wanted) == len(frames) else frames[wanted]
+
+
+def hear(clip: Clip, root: Path) -> Sound:
+    """The clip's sound. Raises MediaError."""
+    return Sound(media.read_audio(source(root, clip.audio), *clip.sound_cut))
+
+
+def watch(clip: Clip, root: Path) -> media.Frames:
+    """The clip's pictures. Raises MediaError."""
+    return media.read_frames(source(root, clip.video), clip.start_s, clip.end_s, fps=clip.fps, crop=clip.crop)
+
+
+def follow(clip: Clip, frames: media.Frames, faces: Sequence[Faces], kit: Kit) -> Sight:
+    """The clip's face. Steps for which the file had no frame are not valid. Raises NoFace, MediaError."""
+    sight = kit.look(clip, frames.images, faces)
+    return replace(sight, valid=sight.valid & frames.present)
+
+
+def attempt(clip: Clip, step: str, work: Callable[..., Any], *arguments: Any) -> Any:
     """The work's result, or the record of its failure. One bad clip must not end the extraction of a million."""
     try:
-        return work()
+        return work(*arguments)
     except OUT_OF_MEMORY:
         raise
     except Exception as error:
@@ -168,10 +255,6 @@ def attempt(clip: Clip, step: str, work: Callable[[], Any]) -> Any:
 
 def failure(clip: Clip, step: str, error: Exception) -> Failure:
     return Failure(clip.id, step, type(error).__name__, " ".join(str(error).split())[:MESSAGE_CHARS])
-
-
-def cut(clip: Clip) -> tuple[float, float]:
-    return clip.start_s, clip.end_s
 
 
 def source(root: Path, relative: str | None) -> Path:

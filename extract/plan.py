@@ -1,7 +1,7 @@
 """What an extraction would do: the clips, the streams with their specifications, and the shards that are still missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from ..store.errors import StoreNotFound, UsageError
 from ..store.spec import StreamSpec
 from .datasets import table as datasets
 from .datasets.base import DataSet
-from .pipeline import Task
 from .tools import ToolConfig, Tools
 
 LIMIT_SEED = 0
@@ -32,7 +31,10 @@ class ExtractConfig:
         limit: only so many clips, drawn evenly at random (seeded); None: all.
         shard_size: clips a shard; None: chosen by the number of clips.
         compression: "none" or "zstd", of new streams.
-        workers: processes; 1 works in this process.
+        workers: processes; 1 works in this process. With GPUs: processes that feed them.
+        devices: such as ("cuda:0", "cuda:1"), one process each; none: the CPU.
+        cluster: "local:N" or a Dask scheduler's address; None: this machine.
+        retry_failed: also try the clips again that failed.
     """
 
     dataset: str
@@ -44,6 +46,9 @@ class ExtractConfig:
     shard_size: int | None = None
     compression: str = "none"
     workers: int = 1
+    devices: tuple[str, ...] = ()
+    cluster: str | None = None
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,11 @@ class PlannedStream:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module. `dataset` is as found on disk, `clips` after the limit."""
+    """See the module. `dataset` is as found on disk, without its clips, of which there were `found`; `clips` after the limit."""
 
     config: ExtractConfig
     dataset: DataSet
+    found: int
     clips: ClipTable
     streams: tuple[PlannedStream, ...]
 
@@ -90,12 +96,14 @@ def make_plan(config: ExtractConfig) -> Plan:
     clips = ClipTable.from_clips(dataset.clips)
     if config.limit is not None and config.limit < len(clips):
         clips = clips.select(np.sort(np.random.default_rng(LIMIT_SEED).permutation(len(clips))[: config.limit]))
-    tools = Tools(config.tools)
+    if config.tools.babbles:
+        config = replace(config, tools=replace(config.tools, voices=(clips, dataset.root)))
+    tools = Tools(replace(config.tools, device="cpu"))  # for its descriptions alone
     longest_s = float((clips.column("end_s") - clips.column("start_s")).max())
     streams = tuple(
         PlannedStream(tools.specification(name), tools.encoders[name].steps(longest_s)) for name in config.tools.streams
     )
-    return Plan(config, dataset, clips, streams)
+    return Plan(config, replace(dataset, clips=()), len(dataset.clips), clips, streams)
 
 
 def open_target(plan: Plan) -> Store:
@@ -119,18 +127,6 @@ def add_streams(plan: Plan, store: Store) -> None:
         store.check_stream(stream.spec, stream.steps)
     for stream in plan.streams:
         store.add_stream(stream.spec, stream.steps, plan.config.compression)
-
-
-def tasks_of(plan: Plan, store: Store) -> list[Task]:
-    """The shards that some stream of the plan still lacks."""
-    missing: dict[int, list[str]] = {}
-    for stream in plan.streams:
-        for shard in store.pending(stream.spec.name):
-            missing.setdefault(shard, []).append(stream.spec.name)
-    return [
-        Task(shard, tuple(plan.clips.rows(range(*store.extent(shard)))), tuple(names))
-        for shard, names in sorted(missing.items())
-    ]
 
 
 def streams_of(store: Path) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from .estimate import DEVICE_STAGES, Estimate
 from .extraction import Summary
 from .plan import Plan
 
@@ -15,7 +16,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     splits = ", ".join(f"{name} {count}" for name, count in plan.clips.counts("split").items())
     yield f"{found.name}: {len(plan.clips)} clips ({splits}), {len(found.classes)} classes, {found.task}"
     if plan.config.limit is not None:
-        yield f"  limited to {len(plan.clips)} of {len(found.clips)} clips, drawn at random"
+        yield f"  limited to {len(plan.clips)} of {plan.found} clips, drawn at random"
     for note in found.notes:
         yield f"  {note}"
     if found.dropped:
@@ -26,7 +27,14 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         shape = " x ".join(map(str, (len(plan.clips), stream.steps, *spec.feature_shape)))
         size = human_bytes(stream.bytes(len(plan.clips), plan.mean_share))
         yield f"  {spec.name}: {shape} {spec.dtype} at {spec.rate_hz:g} Hz, about {size}"
-    yield f"  -> {plan.config.store}, {plan.config.workers} worker(s) on {plan.config.tools.device}"
+    config = plan.config
+    if config.cluster:
+        place = f"cluster {config.cluster}"
+    elif config.devices:
+        place = f"{', '.join(config.devices)}, fed by {config.workers} worker(s)"
+    else:
+        place = f"{config.workers} worker(s) on cpu"
+    yield f"  -> {config.store}, {place}"
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
@@ -39,6 +47,35 @@ def summary_lines(summary: Summary) -> Iterator[str]:
             yield f"    {count} x {reason}"
     if any(s.failed for s in summary.streams):
         yield f"  each failed clip, with its reason: {summary.store}/ledger/STREAM/SHARD.json, or `bmla store failures {summary.store}`"
+
+
+def estimate_line(plan: Plan, found: Estimate) -> str:
+    """How long it will take."""
+    failed = f"; {found.failed} of them failed" if found.failed else ""
+    where = "without the cluster's help, " if plan.config.cluster else ""
+    return f"{where}about {human_time(found.seconds)} for {len(plan.clips)} clips, by {found.clips} tried here{failed}"
+
+
+def profile_lines(summary: Summary) -> Iterator[str]:
+    """Seconds of each stage, the longest first, and their share of all work; waiting is not work."""
+    work = {k: s for k, s in summary.stages.items() if not k.startswith("wait")}
+    total = sum(work.values()) or 1.0
+    yield f"  {summary.wall_s:.1f} s from the first shard to the last; work of all processes, {total:.1f} s:"
+    for stage, seconds in sorted(work.items(), key=lambda item: -item[1]):
+        yield f"    {seconds:9.1f} s  {seconds / total:6.1%}  {stage}"
+    if waited := {k: s for k, s in summary.stages.items() if k.startswith("wait")}:
+        device = sum(s for k, s in work.items() if k.startswith(DEVICE_STAGES))
+        for stage, seconds in waited.items():
+            yield f"    {seconds:9.1f} s          {stage}"
+        yield f"  the device's process was busy {device / (device + sum(waited.values())):.0%} of its time"
+
+
+def human_time(seconds: float) -> str:
+    """4000 -> 1.1 hours."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def human_bytes(n: float) -> str:

@@ -1,22 +1,31 @@
-"""The loaded models of one extraction: the encoders, the detector and the landmark model, and their provenance.
+"""What one extraction works with: the kit of the stages that need no network, the loaded networks, and their provenance.
 
-Built from a plain `ToolConfig`, so that every worker process builds the same.
+Built from a plain `ToolConfig`, so that every process builds the same. The kit is light and can be sent to processes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
-from ..store.errors import UsageError
+from ..store.clips import Clip, ClipTable
+from ..store.errors import MediaError, UsageError
 from ..store.spec import StreamSpec
+from . import noise
 from .encoders import table
-from .encoders.base import Encoder
+from .encoders.base import Encoder, Preparer, Sight
+from .faces.detections import Faces
 from .faces.detector import FaceDetector
+from .faces.finding import FaceFinding
+from .faces.given import GivenFaces, open_given
 from .faces.landmarks import Landmarks68
-from .faces.sight import describe_sight
+from .faces.sight import describe_sight, look
+from .media import read_audio
 
 MEDIA_LIBRARIES = {
     "sound": ("av", "soxr", "numpy"),
@@ -29,13 +38,17 @@ class ToolConfig:
     """What shapes the features, as plain values.
 
     Attributes:
-        streams: which streams to make.
+        streams: which streams to make; a name may end with a noise variant, such as "audio.hubert@white=10".
         device: "cpu" or "cuda:0".
         weights: folders in which weights are looked for.
         models: another model for a stream, by Hugging Face id, folder or variant; {"audio.hubert": "microsoft/wavlm-base"}.
         layers: hidden layers for a stream: a number, several as "6,9,12", or "all"; the encoder's default where absent.
         parameters: the encoders' own options, by stream and name; see `encoders.parameters`.
+        finding: where the face of each clip comes from.
         detector_weights: a RetinaFace checkpoint; None: the embedded one.
+        noise_seed: of all noise variants.
+        noise_file: the recording that the noise `file=` adds.
+        voices: the clips whose sound the noise `babble=` is made of, and the folder that their sources are relative to.
     """
 
     streams: tuple[str, ...]
@@ -44,46 +57,122 @@ class ToolConfig:
     models: dict[str, str] = field(default_factory=dict)
     layers: dict[str, int | str] = field(default_factory=dict)
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    finding: FaceFinding = field(default_factory=FaceFinding)
     detector_weights: Path | None = None
+    noise_seed: int = 0
+    noise_file: Path | None = None
+    voices: tuple[ClipTable, Path] | None = None
+
+    @property
+    def babbles(self) -> bool:
+        """Some stream's noise is made of other clips' voices."""
+        return any("babble=" in name.partition("@")[2] for name in self.streams)
+
+
+class Kit:
+    """What clips are decoded and prepared with.
+
+    Attributes:
+        takes: per stream "sound" or "sight".
+        preparers: per stream its encoder's first step.
+        variants: the noise of the streams that have one.
+    """
+
+    def __init__(
+        self,
+        config: ToolConfig,
+        takes: dict[str, str],
+        preparers: dict[str, Preparer],
+        variants: dict[str, noise.Variant],
+    ):
+        self.config, self.finding = config, config.finding
+        self.takes, self.preparers, self.variants = takes, preparers, variants
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what each process opens for itself."""
+        return {name: vars(self)[name] for name in ("config", "finding", "takes", "preparers", "variants")}
+
+    @cached_property
+    def landmarks(self) -> Landmarks68 | None:
+        return Landmarks68() if self.finding.places_face else None
+
+    @cached_property
+    def given(self) -> GivenFaces | None:
+        """Raises UsageError where the files of given faces can't be read."""
+        return open_given(self.finding.given) if self.finding.given else None
+
+    @cached_property
+    def noise_context(self) -> noise.Context:
+        """What noise is made of: remembers what it has looked up."""
+        config = self.config
+        if config.voices is None:
+            return noise.Context(config.noise_seed, config.noise_file)
+        clips, root = config.voices
+
+        def voice(row: int) -> np.ndarray:
+            clip = clips[row]
+            if clip.audio is None:
+                raise MediaError(f"clip {clip.id} has no sound")
+            return read_audio(root / clip.audio, *clip.sound_cut)
+
+        return noise.Context(config.noise_seed, config.noise_file, clips, voice)
+
+    def look(self, clip: Clip, frames: np.ndarray, faces: Sequence[Faces]) -> Sight:
+        """The clip's frames with the track of its face. Raises NoFace, MediaError."""
+        return look(frames, faces, self.landmarks, self.finding, clip.id, self.given)
 
 
 class Tools:
-    """Loads each model when it is first needed. Raises WeightsNotFound, UnknownName, UsageError."""
+    """The networks, with the kit. Streams that differ in their noise alone share one encoder.
+
+    Raises:
+        WeightsNotFound, UnknownName, UsageError.
+    """
 
     def __init__(self, config: ToolConfig):
         self.config = config
-        made = {name.partition("@")[0] for name in config.streams}
-        if unused := sorted(set(config.parameters) - made):
-            raise UsageError(f"{unused[0]}: has parameters but is not extracted; streams: {', '.join(config.streams)}")
-        self.encoders: dict[str, Encoder] = {
-            name: table.build(
-                name,
+        parsed = {name: noise.parse(name) for name in config.streams}
+        bases = {base for base, _ in parsed.values()}
+        for what, given in (("parameters", config.parameters), ("a model", config.models), ("layers", config.layers)):
+            if unused := sorted(set(given) - bases):
+                made = ", ".join(config.streams)
+                raise UsageError(f"{unused[0]}: has {what} but is not extracted; streams: {made}")
+        built = {
+            base: table.build(
+                base,
                 device=config.device,
                 weights=config.weights,
-                model=config.models.get(name),
-                layer=config.layers.get(name),
-                parameters=config.parameters.get(name),
+                model=config.models.get(base),
+                layer=config.layers.get(base),
+                parameters=config.parameters.get(base),
             )
-            for name in config.streams
+            for base in sorted(bases)
         }
+        self.encoders: dict[str, Encoder] = {name: built[base] for name, (base, _) in parsed.items()}
+        self.kit = Kit(
+            config,
+            {name: encoder.takes for name, encoder in self.encoders.items()},
+            {name: encoder.preparer for name, encoder in self.encoders.items()},
+            {name: variant for name, (_, variant) in parsed.items() if variant},
+        )
+        for name, encoder in self.encoders.items():
+            if encoder.takes == "sight":  # noise is laid around the face
+                crop = None if name in self.kit.variants else getattr(encoder, "crop", None)
+                config.finding.check_serves(crop, name)
 
     @cached_property
     def detector(self) -> FaceDetector:
         return FaceDetector(self.config.detector_weights, device=self.config.device)
 
-    @cached_property
-    def landmarks(self) -> Landmarks68:
-        return Landmarks68()
-
     def specification(self, stream: str) -> StreamSpec:
-        """The stream specification that this set of tools gives."""
-        encoder = self.encoders[stream]
+        """The stream specification that this set of tools gives. Raises UsageError where a noise lacks what it needs."""
+        encoder, variant = self.encoders[stream], self.kit.variants.get(stream)
         described = encoder.describe()
         sight = encoder.takes == "sight"
         return StreamSpec(
             name=stream,
             modality="visual" if sight else "audio",
-            encoder=table.find(stream).encoder,
+            encoder=table.find(stream.partition("@")[0]).encoder,
             dtype=encoder.dtype,
             feature_shape=tuple(encoder.feature_shape),
             rate_hz=encoder.rate_hz,
@@ -91,9 +180,16 @@ class Tools:
             weights=described.get("weights"),
             parameters=described.get("parameters") or {},
             crop=described.get("crop"),
-            detector=describe_sight(self.detector, self.landmarks) if sight else None,
+            detector=self.described_finding if sight else None,
+            noise=variant.describe(self.kit.noise_context) if variant else None,
             versions={**library_versions(encoder.takes), **(described.get("versions") or {})},
         )
+
+    @cached_property
+    def described_finding(self) -> dict[str, Any]:
+        """How faces are found, for the stream specification."""
+        finding = self.config.finding
+        return describe_sight(self.detector if finding.detects else None, self.kit.landmarks, finding)
 
 
 def library_versions(takes: str) -> dict[str, Any]:

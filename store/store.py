@@ -205,6 +205,10 @@ class Store:
         ledger.write_entry(self.place, stream, entry)
         return entry
 
+    def forget(self, stream: str, number: int) -> None:
+        """Takes a shard's ledger entry away: it is still to be done, whatever files there are."""
+        self.place.remove(ledger.key_of(stream, number))
+
     # -- reading
 
     def load(self, stream: str, split: str | None = None) -> "read.Packed":

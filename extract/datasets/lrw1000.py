@@ -34,7 +34,7 @@ SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 LAYOUT = "info/trn_1000.txt, images/ (or lip_images/) with FOLDER/1.jpg, and audio/ with NAME.wav"
 NOTES = (
     "no speaker ids: do not claim speaker-disjointness",
-    "the pictures are crops of the mouth already: extract sight with --face-policy given (no face detector)",
+    "the pictures are crops of the mouth already: extract sight with --mouth-box picture (no face detector)",
 )
 
 

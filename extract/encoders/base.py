@@ -22,14 +22,16 @@ class Sound:
 
 @dataclass(frozen=True)
 class Sight:
-    """One clip's pictures with the track of its one face.
+    """One clip's pictures with the track of its one face. How it was found, and what valid then means: `faces.finding`.
 
     Attributes:
         frames: (T, H, W, 3) uint8 RGB, 25 per second.
-        boxes: (T, 4) float32, x0 y0 x1 y1 in pixels; interpolated where no face was found.
-        landmarks: (T, 68, 2) float32 pixels, smoothed; interpolated likewise.
-        valid: (T,) bool: a face was found in this very frame.
-        scores: (T,) float32: the detector's score, 0 where no face was found.
+        boxes: (T, 4) float32, x0 y0 x1 y1 in pixels; interpolated where no face was found; NaN where nothing but the box of
+            the mouth is known.
+        landmarks: (T, 68, 2) float32 pixels, smoothed; interpolated and NaN likewise.
+        valid: (T,) bool: a face was found in this very frame (or, where the detector skips frames, around it).
+        scores: (T,) float32: the detector's score, 0 where it found no face; NaN where it did not look.
+        mouth_boxes: (T, 4) float32: where mouth crops are cut out whatever the landmarks say; None: by the landmarks.
     """
 
     frames: np.ndarray
@@ -37,6 +39,7 @@ class Sight:
     landmarks: np.ndarray
     valid: np.ndarray
     scores: np.ndarray
+    mouth_boxes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,25 @@ class Features:
     valid: np.ndarray
 
 
+class Preparer(Protocol):
+    """An encoder's work on one clip alone. Light, and can be pickled: it runs in whatever process holds the pictures."""
+
+    def prepare(self, clip: Any) -> Any:
+        """Sound or Sight in; what the network takes out or, of an encoder without a network, the Features.
+
+        Raises:
+            MediaError: this clip can't be encoded.
+        """
+        ...
+
+
 class Encoder(Protocol):
     """One loaded encoder.
 
     Attributes:
         takes: "sound" or "sight".
         feature_shape, dtype, rate_hz, frame_law: as in the stream specification.
+        preparer: its first step.
     """
 
     takes: str
@@ -60,6 +76,9 @@ class Encoder(Protocol):
     dtype: str
     rate_hz: float
     frame_law: str
+
+    @property
+    def preparer(self) -> Preparer: ...
 
     def steps(self, duration_s: float) -> int:
         """T of a clip of this length: exactly what `encode` will give."""
@@ -69,9 +88,33 @@ class Encoder(Protocol):
         """Its part of the stream specification: keys weights, parameters, crop (sight only), versions."""
         ...
 
-    def encode(self, clips: Sequence[Any]) -> list[Features]:
-        """Features of some clips (all Sound or all Sight). The result of a clip does not depend on its neighbours."""
+    def finish(self, prepared: Sequence[Any]) -> list[Features]:
+        """Its second step: some clips together. The result of a clip does not depend on its neighbours."""
         ...
+
+
+def encode(encoder: Encoder, clips: Sequence[Any]) -> list[Features]:
+    """Features of some clips (all Sound or all Sight): both steps."""
+    return encoder.finish([encoder.preparer.prepare(clip) for clip in clips])
+
+
+class WithoutNetwork:
+    """What an encoder has whose first step does everything."""
+
+    @property
+    def preparer(self) -> Any:
+        return self
+
+    def finish(self, prepared: Sequence[Features]) -> list[Features]:
+        return list(prepared)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A clip's crops on their way to a network. images: (T, S, S) or (T, S, S, 3) uint8; valid: (T,) bool."""
+
+    images: np.ndarray
+    valid: np.ndarray
 
 
 def samples_of(duration_s: float) -> int:

@@ -7,22 +7,21 @@ constant coefficient is left out: it is the mean brightness, that is, light and 
 One step is laid out [64 coefficients | 64 derivatives].
 """
 
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 from scipy.fft import dctn
 
-from ..faces.crops import mouth_crop
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
+from ..faces.crops import cropped
+from .base import FRAME_RATE_HZ, Features, Sight, WithoutNetwork, frames_of
 from .delta import REACH, delta
-from .finite import place_of, to_float16
+from .finite import to_float16
 from .parameters import MouthDctOptions
 from .pictures import FRAME_LAW
 
 
-class MouthDctEncoder:
+class MouthDctEncoder(WithoutNetwork):
     """See the module."""
 
     takes = "sight"
@@ -51,14 +50,10 @@ class MouthDctEncoder:
             "versions": {"scipy": metadata.version("scipy")},
         }
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
-        features = []
-        for i, clip in enumerate(clips):
-            mouths = mouth_crop(clip.frames, clip.landmarks, self.crop) / 255.0  # (T, 80, 80) float64
-            still = dctn(mouths, type=2, axes=(1, 2), norm="ortho")[:, self.rows, self.columns]  # (T, 64)
-            values = np.concatenate([still, delta(still)], axis=1)
-            features.append(Features(to_float16(values, place_of(i, len(clips))), clip.valid.copy()))
-        return features
+    def prepare(self, clip: Sight) -> Features:
+        mouths = cropped(clip, self.crop) / 255.0  # (T, 80, 80) float64
+        still = dctn(mouths, type=2, axes=(1, 2), norm="ortho")[:, self.rows, self.columns]  # (T, 64)
+        return Features(to_float16(np.concatenate([still, delta(still)], axis=1)), clip.valid.copy())
 
 
 def zigzag(size: int) -> np.ndarray:

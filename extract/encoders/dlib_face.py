@@ -8,7 +8,7 @@ learnt face encoder runs without any download.
 It tells faces apart rather than expressions, and one face takes about 80 ms of a core: every fifth frame by default.
 """
 
-from collections.abc import Sequence
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
@@ -16,8 +16,8 @@ import dlib
 import numpy as np
 
 from ..weights import DLIB_DESCRIPTOR, face_recognition_model, sha256_of
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
-from .finite import place_of, to_float16
+from .base import FRAME_RATE_HZ, Features, Sight, WithoutNetwork, frames_of
+from .finite import to_float16
 from .parameters import DlibFaceOptions
 
 CHIP_PX = 150  # what the network takes
@@ -26,7 +26,7 @@ DESCRIPTOR = 128
 BATCH_FACES = 16
 
 
-class DlibFaceEncoder:
+class DlibFaceEncoder(WithoutNetwork):
     """See the module. Raises WeightsNotFound where the package with the network is not installed."""
 
     takes = "sight"
@@ -38,7 +38,13 @@ class DlibFaceEncoder:
         self.rate_hz = FRAME_RATE_HZ / self.every
         self.frame_law = f"T = ceil(frames / {self.every}), frames = max(1, round({FRAME_RATE_HZ} x seconds))"
         self.file = face_recognition_model(DLIB_DESCRIPTOR)
-        self.network = dlib.face_recognition_model_v1(str(self.file))
+
+    @cached_property
+    def network(self) -> Any:
+        return dlib.face_recognition_model_v1(str(self.file))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "network"}
 
     def steps(self, duration_s: float) -> int:
         return -(-frames_of(duration_s) // self.every)
@@ -51,19 +57,14 @@ class DlibFaceEncoder:
             "versions": {"dlib-bin": metadata.version("dlib-bin")},
         }
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
-        chips: list[np.ndarray] = []
-        for clip in clips:
-            picked = zip(clip.frames[:: self.every], clip.landmarks[:: self.every], strict=True)
-            chips += [face_chip(frame, points) for frame, points in picked]
+    def prepare(self, clip: Sight) -> Features:
+        picked = zip(clip.frames[:: self.every], clip.landmarks[:: self.every], strict=True)
+        chips = [face_chip(frame, points) for frame, points in picked]
         batches = [chips[i : i + BATCH_FACES] for i in range(0, len(chips), BATCH_FACES)]
-        described = iter([face for batch in batches for face in self.network.compute_face_descriptor(batch)])
-        features = []
-        for i, clip in enumerate(clips):
-            valid = clip.valid[:: self.every].copy()
-            values = np.array([next(described) for _ in valid])  # (T, 128)
-            features.append(Features(to_float16(values, place_of(i, len(clips))), valid))
-        return features
+        values = np.array(
+            [face for batch in batches for face in self.network.compute_face_descriptor(batch)]
+        )  # (T, 128)
+        return Features(to_float16(values), clip.valid[:: self.every].copy())
 
 
 def face_chip(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

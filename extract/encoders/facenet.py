@@ -24,10 +24,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...store.errors import BmlaError, UnknownName
 from ..weights import FACENET_FILES, find_facenet, first_line, sha256_of
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
+from .base import FRAME_RATE_HZ, Crops, Features, frames_of
 from .device import DeviceBatch, computing, describe_precision, pick_device
 from .parameters import FaceNetOptions
-from .pictures import FRAME_LAW, encode_crops
+from .pictures import FRAME_LAW, CropsOf, encode_crops
 
 EMBEDDING = 512
 BATCH_FACES = 64
@@ -63,6 +63,7 @@ class FaceNetEncoder:
         self.network = network
         self.options = options
         self.crop = options.crop()
+        self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
         self.batch = DeviceBatch(BATCH_FACES)
         model = fold_batch_norm(network.model.eval()).to(self.device)
@@ -84,9 +85,9 @@ class FaceNetEncoder:
             "versions": {name: metadata.version(name) for name in ("facenet-pytorch", "torch")},
         }
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
+    def finish(self, prepared: Sequence[Crops]) -> list[Features]:
         """Faces of all clips share batches: in eval mode no face sees another."""
-        return encode_crops(clips, self.crop, self._embed, self.batch, self.options.precision)
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision)
 
     def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, 512) float32."""

@@ -19,11 +19,11 @@ from transformers import AutoImageProcessor, AutoModel, BitImageProcessor, Dinov
 
 from ...store.errors import UnknownName, UsageError
 from ..weights import first_line
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
+from .base import FRAME_RATE_HZ, Crops, Features, frames_of
 from .device import DeviceBatch, computing, describe_precision, pick_device
 from .hub import HubModel, load_hub_model
 from .parameters import FaceImageOptions, MouthImageOptions
-from .pictures import FRAME_LAW, encode_crops
+from .pictures import FRAME_LAW, CropsOf, encode_crops
 
 BATCH_CROPS = 64
 PROCESSING = (
@@ -56,6 +56,7 @@ class ImageEncoder:
         self.image = image
         self.options = options
         self.crop = options.crop()
+        self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
         self.batch = DeviceBatch(BATCH_CROPS)
         check_usable(image, options.output)
@@ -79,8 +80,8 @@ class ImageEncoder:
             "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "transformers")},
         }
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
-        return encode_crops(clips, self.crop, self._embed, self.batch, self.options.precision)
+    def finish(self, prepared: Sequence[Crops]) -> list[Features]:
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision)
 
     def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, L) float32."""

@@ -11,16 +11,15 @@ ends, so that no step holds made-up sound.
 T = floor((n - 400) / 160) + 1. Derivatives: see `delta.py`.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from .base import SAMPLE_RATE_HZ, Features, Sound, samples_of
+from .base import SAMPLE_RATE_HZ, Features, Sound, WithoutNetwork, samples_of
 from .delta import REACH, delta
-from .finite import check_sound, place_of, to_float16
+from .finite import check_sound, to_float16
 from .parameters import LogspecOptions
 
 WINDOW = 400  # samples, 25 ms
@@ -29,7 +28,7 @@ FFT = 512  # the next power of two
 BINS = FFT // 2 + 1
 
 
-class LogspecEncoder:
+class LogspecEncoder(WithoutNetwork):
     """See the module. cube: which of the two layouts."""
 
     takes = "sound"
@@ -52,19 +51,16 @@ class LogspecEncoder:
         fixed = {"window": WINDOW, "window_shape": "hann", "hop": HOP, "fft": FFT, "delta_reach": REACH}
         return {"weights": None, "parameters": used | fixed, "versions": {"numpy": metadata.version("numpy")}}
 
-    def encode(self, clips: Sequence[Sound]) -> list[Features]:
+    def prepare(self, clip: Sound) -> Features:
         """Raises MediaError for a clip shorter than one window or with samples that are not finite."""
-        return [self._encode(clip.samples, place_of(i, len(clips))) for i, clip in enumerate(clips)]
-
-    def _encode(self, samples: np.ndarray, place: str) -> Features:
-        check_sound(samples, WINDOW, place)
-        power = power_spectrum(samples)  # (T, 257)
+        check_sound(clip.samples, WINDOW)
+        power = power_spectrum(clip.samples)  # (T, 257)
         if self.filters is not None:
             power = power @ self.filters  # (T, bands)
         log = np.log(np.maximum(power, self.options.floor))
         first = delta(log)
         cube = np.stack([log, first, delta(first)], axis=1)  # (T, 3, bands)
-        values = to_float16(cube.reshape(-1, *self.feature_shape), place)
+        values = to_float16(cube.reshape(-1, *self.feature_shape))
         return Features(values, np.ones(len(values), bool))
 
 

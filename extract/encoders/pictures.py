@@ -4,26 +4,36 @@ Shape legend: T frames, B crops, S side of a crop, L features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..faces.crops import cropped
 from ..faces.policy import FaceCrop, MouthCrop
-from .base import FRAME_RATE_HZ, Features, Sight
+from .base import FRAME_RATE_HZ, Crops, Features, Sight
 from .device import DeviceBatch, fits, in_batches
 from .finite import place_of, to_float16
 
 FRAME_LAW = f"T = max(1, round({FRAME_RATE_HZ} x seconds))"
 
 
+@dataclass(frozen=True)
+class CropsOf:
+    """The first step of an encoder of pictures."""
+
+    crop: FaceCrop | MouthCrop
+
+    def prepare(self, clip: Sight) -> Crops:
+        return Crops(cropped(clip, self.crop), clip.valid.copy())
+
+
 def encode_crops(
-    clips: Sequence[Sight],
-    crop: FaceCrop | MouthCrop,
+    clips: Sequence[Crops],
     embed: Callable[[np.ndarray, str], np.ndarray],
     batch: DeviceBatch,
     precision: str,
 ) -> list[Features]:
-    """Features of some clips' crops. Frames of several clips share batches: no picture may see another.
+    """Features of some clips' crops. Crops of several clips share batches: no picture may see another.
 
     Args:
         embed: (B, S, S, 3) uint8 and a precision -> (B, L) float32.
@@ -35,7 +45,7 @@ def encode_crops(
     """
     features: list[Features] = []
     for group in groups_of(clips, batch.size):
-        crops = [three_channels(cropped(clip, crop)) for clip in group]
+        crops = [three_channels(clip.images) for clip in group]
         embedded = in_batches(lambda part: embed(part, precision), np.concatenate(crops), batch)
         ends = np.cumsum([len(own) for own in crops])
         for clip, own, end in zip(group, crops, ends, strict=True):
@@ -46,12 +56,12 @@ def encode_crops(
     return features
 
 
-def groups_of(clips: Sequence[Sight], frames: int) -> Iterator[list[Sight]]:
-    """Runs of clips with just enough frames for one batch, so that the crops of few clips are held at a time."""
-    group: list[Sight] = []
+def groups_of(clips: Sequence[Crops], frames: int) -> Iterator[list[Crops]]:
+    """Runs of clips with just enough crops for one batch, so that few are laid end to end at a time."""
+    group: list[Crops] = []
     for clip in clips:
         group.append(clip)
-        if sum(len(c.frames) for c in group) >= frames:
+        if sum(len(c.images) for c in group) >= frames:
             yield group
             group = []
     if group:

@@ -5,16 +5,15 @@ extracted mouth images are converted to grayscale and resized to 80x80 pixels"; 
 "resized to 128x128 pixels".
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from ..faces.crops import cropped
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
+from .base import FRAME_RATE_HZ, Features, Sight, WithoutNetwork, frames_of
 from .parameters import FaceCropOptions, MouthRoiOptions
 from .pictures import FRAME_LAW
 
 
-class RoiEncoder:
+class RoiEncoder(WithoutNetwork):
     """See the module. One step is (S, S), or (S, S, 3) in colour."""
 
     takes = "sight"
@@ -33,5 +32,5 @@ class RoiEncoder:
     def describe(self) -> dict[str, Any]:
         return {"weights": None, "parameters": {}, "crop": self.crop.describe(), "versions": {}}
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
-        return [Features(cropped(clip, self.crop), clip.valid.copy()) for clip in clips]
+    def prepare(self, clip: Sight) -> Features:
+        return Features(cropped(clip, self.crop), clip.valid.copy())

@@ -17,6 +17,7 @@ Shape legend: B clips, n samples, T steps, K layers kept, D hidden size.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import accumulate
 from math import prod
@@ -66,6 +67,18 @@ RANDOM_MODELS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class SoundOf:
+    """A clip's samples, checked to fill at least one window."""
+
+    window: int
+
+    def prepare(self, clip: Sound) -> np.ndarray:
+        """(n,) samples. Raises MediaError for a clip shorter than one window, or with samples that are no numbers."""
+        check_sound(clip.samples, self.window)
+        return clip.samples
+
+
 class SpeechEncoder:
     """See the module.
 
@@ -100,6 +113,7 @@ class SpeechEncoder:
         hops = accumulate(config.conv_stride[:-1], mul, initial=1)  # of each convolution's input, in samples
         self.window = 1 + sum((kernel - 1) * hop for kernel, hop in zip(config.conv_kernel, hops, strict=True))
         self.hop = prod(config.conv_stride)
+        self.preparer = SoundOf(self.window)
         self.rate_hz = SAMPLE_RATE_HZ / self.hop
         self.frame_law = f"T = floor((n - {self.window}) / {self.hop}) + 1 for n samples at 16 kHz"
         step = (config.hidden_size,)
@@ -121,22 +135,21 @@ class SpeechEncoder:
             "versions": {name: metadata.version(name) for name in ("torch", "transformers")},
         }
 
-    def encode(self, clips: Sequence[Sound]) -> list[Features]:
-        """Raises MediaError for a clip shorter than one window, or whose features are not finite in float16."""
+    def finish(self, prepared: Sequence[np.ndarray]) -> list[Features]:
+        """Raises MediaError for a clip whose features are not finite in float16."""
         by_length: dict[int, list[np.ndarray]] = {}
-        for i, clip in enumerate(clips):
-            check_sound(clip.samples, self.window, place_of(i, len(clips)))
-            by_length.setdefault(len(clip.samples), []).append(clip.samples)
+        for samples in prepared:
+            by_length.setdefault(len(samples), []).append(samples)
         hidden = {
             length: iter(in_batches(lambda part: self._forward(part, self.precision), alike, self.batch, cost=length))
             for length, alike in by_length.items()
         }
         features = []
-        for i, clip in enumerate(clips):
-            values = next(hidden[len(clip.samples)])
+        for i, samples in enumerate(prepared):
+            values = next(hidden[len(samples)])
             if not fits(values, self.precision):
-                values = self._forward([clip.samples], "fp32")[0]
-            features.append(Features(to_float16(values, place_of(i, len(clips))), np.ones(len(values), bool)))
+                values = self._forward([samples], "fp32")[0]
+            features.append(Features(to_float16(values, place_of(i, len(prepared))), np.ones(len(values), bool)))
         return features
 
     def _forward(self, sounds: list[np.ndarray], precision: str) -> np.ndarray:

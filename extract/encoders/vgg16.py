@@ -23,11 +23,11 @@ from torchvision.models import vgg16
 
 from ...store.errors import BmlaError, UnknownName
 from ..weights import find_vgg16, first_line, sha256_of
-from .base import FRAME_RATE_HZ, Features, Sight, frames_of
+from .base import FRAME_RATE_HZ, Crops, Features, frames_of
 from .device import DeviceBatch, computing, describe_precision, pick_device
 from .facenet import FaceNetwork
 from .parameters import Vgg16Options
-from .pictures import FRAME_LAW, encode_crops
+from .pictures import FRAME_LAW, CropsOf, encode_crops
 
 FEATURES = 1024
 POOLED = 512 * 7 * 7  # what the fully connected layers are given
@@ -57,6 +57,7 @@ class Vgg16Encoder:
         self.network = network
         self.options = options
         self.crop = options.crop()
+        self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
         self.batch = DeviceBatch(BATCH_FACES)
         self.model = network.model.eval().to(self.device).to(memory_format=torch.channels_last)
@@ -76,8 +77,8 @@ class Vgg16Encoder:
             "versions": {name: metadata.version(name) for name in ("torch", "torchvision")},
         }
 
-    def encode(self, clips: Sequence[Sight]) -> list[Features]:
-        return encode_crops(clips, self.crop, self._embed, self.batch, self.options.precision)
+    def finish(self, prepared: Sequence[Crops]) -> list[Features]:
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision)
 
     def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, 1024) float32."""

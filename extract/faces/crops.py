@@ -36,7 +36,15 @@ BOX_SIDE, BOX_DOWN = 3.3, -0.07
 
 
 def cropped(clip: Sight, crop: FaceCrop | MouthCrop) -> np.ndarray:
-    """A clip's crops by any policy: (T, size, size, 3) or, in grey, (T, size, size) uint8."""
+    """A clip's crops by any policy: (T, size, size, 3) or, in grey, (T, size, size) uint8.
+
+    Raises:
+        UsageError: nothing but the box of the mouth is known of the clip, and the crop is not of the mouth.
+    """
+    if isinstance(crop, MouthCrop) and clip.mouth_boxes is not None:
+        return fixed_mouth_crop(clip.frames, clip.mouth_boxes, crop)
+    if clip.mouth_boxes is not None and np.isnan(clip.boxes).all():
+        raise UsageError("crop: the clip has a fixed box of its mouth alone; a crop of the face needs a face_box")
     if isinstance(crop, MouthCrop):
         return mouth_crop(clip.frames, clip.landmarks, crop)
     if crop.align == "similarity":
@@ -106,6 +114,37 @@ def mouth_crop(frames: np.ndarray, landmarks: np.ndarray, crop: MouthCrop = MOUT
         for x, y, c, s in place
     ]
     return _crops(frames, matrices, crop)
+
+
+def fixed_mouth_crop(frames: np.ndarray, boxes: np.ndarray, crop: MouthCrop) -> np.ndarray:
+    """Level crops of boxes that somebody laid around the mouth: of the crop's policy, size and colour alone are used.
+
+    A box that is no square is enlarged to one of its longer side, not stretched. It does not shake, so nothing is smoothed.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        boxes: (T, 4) x0 y0 x1 y1 in pixels, in every frame.
+
+    Returns:
+        (T, size, size) uint8, or (T, size, size, 3) in colour.
+    """
+    return face_crop(frames, boxes, FaceCrop(crop.size_px, margin=0.0, sigma_frames=0.0, colour=crop.colour))
+
+
+def boxes_of(landmarks: np.ndarray) -> np.ndarray:
+    """Face boxes where only landmarks are known: the level squares that RetinaFace's box has on average.
+
+    Args:
+        landmarks: (T, 68, 2) pixels.
+
+    Returns:
+        (T, 4) float32, x0 y0 x1 y1 in pixels.
+    """
+    points = landmarks.astype(np.float64) + 0.5  # dlib names pixels; their middles are meant
+    c, s = alignment(points).T
+    centre = points[:, RIGID].mean(axis=1) + BOX_DOWN * np.column_stack([-s, c])
+    half = BOX_SIDE / 2 * np.hypot(c, s)[:, None]
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
 
 
 def alignment(points: np.ndarray) -> np.ndarray:

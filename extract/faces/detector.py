@@ -5,7 +5,7 @@ through in chunks that fit the cache, and only anchors above the threshold are d
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,30 +17,14 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ...store.errors import UsageError
-from ..encoders.device import pick_device
+from ..encoders.device import DeviceBatch, in_batches, pick_device
+from .detections import Faces
 from .retinaface import MEAN_RGB, STRIDES_PX, RetinaFace
 from .retinaface_weights import load_checkpoint, load_embedded
 
 # Pictures go through in chunks of so many pixels. On the CPU, measured: five GRID frames; one is slower for its overhead, many
 # for leaving the cache. A GPU wants many at once; these take below 1 GB with mobilenet0.25.
 CHUNK_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 23}
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The faces of one picture, best score first.
-
-    Attributes:
-        boxes: (K, 4) float32, x0 y0 x1 y1 in pixels; may reach over the border.
-        scores: (K,) float32 in 0 to 1.
-        landmarks: (K, 5, 2) float32 pixels: the two eyes (left in the picture first), nose, mouth corners.
-        best: the best score in the picture, also where it is below the threshold (K = 0).
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray
-    best: float
 
 
 class FaceDetector:
@@ -80,6 +64,7 @@ class FaceDetector:
         self.weights = load_embedded() if weights is None else load_checkpoint(weights)
         _keep_freed_memory()
         empty = torch.zeros(0, device=self.device)
+        self.batch = DeviceBatch(CHUNK_PIXELS["cpu" if self.device.type == "cpu" else "cuda"])  # in pixels
         self._none = empty.long(), empty.view(0, 4), empty, empty.view(0, 5, 2)
         self.network = RetinaFace(self.weights.backbone).load(self.weights.convs).eval().to(self.device)
 
@@ -95,12 +80,46 @@ class FaceDetector:
         """
         _check(images)
         B, H, W, _ = images.shape
-        shrink = min(1.0, (self.max_side_px or math.inf) / max(H, W))
-        pixels = max(1, round(H * shrink)) * max(1, round(W * shrink))
+        shrink, pixels = self._shrunk(H, W)
         chunk = max(1, CHUNK_PIXELS["cpu" if self.device.type == "cpu" else "cuda"] // pixels)
         chunks = -(-B // chunk)
         ends = [i * B // chunks for i in range(chunks + 1)] if chunks else []  # of about the same size
         return [faces for start, end in pairwise(ends) for faces in self._detect(images[start:end], shrink)]
+
+    @torch.inference_mode()
+    def detect_many(self, clips: Sequence[np.ndarray]) -> list[list[Faces]]:
+        """The faces of each picture of some clips: as `detect` of one clip after the other, but pictures of one size
+        share chunks across clips, so that short clips, or few frames of each, fill a GPU.
+
+        Where the device's memory does not hold a chunk, it is halved for good. Beside the clips themselves no more than a
+        chunk of pictures is held. On a CPU results are those of `detect`; on a GPU they may differ in the last bits.
+
+        Args:
+            clips: each (B, H, W, 3) uint8 RGB; B may be 0.
+
+        Raises:
+            UsageError: for another shape or dtype, or a picture without pixels.
+            torch.OutOfMemoryError: not even one picture fits.
+        """
+        by_size: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (clip, frame) of each picture
+        for i, clip in enumerate(clips):
+            _check(clip)
+            by_size.setdefault((clip.shape[1], clip.shape[2]), []).extend((i, t) for t in range(len(clip)))
+        results: list[list[Faces]] = [[] for _ in clips]
+        for (H, W), places in by_size.items():
+            shrink, pixels = self._shrunk(H, W)
+
+            def work(part: list[tuple[int, int]], shrink: float = shrink) -> list[Faces]:
+                return self._detect(np.stack([clips[i][t] for i, t in part]), shrink)
+
+            for (i, _), faces in zip(places, in_batches(work, places, self.batch, cost=pixels), strict=True):
+                results[i].append(faces)
+        return results
+
+    def _shrunk(self, height: int, width: int) -> tuple[float, int]:
+        """By how much a picture is shrunk, and the pixels that are left of it."""
+        shrink = min(1.0, (self.max_side_px or math.inf) / max(height, width))
+        return shrink, max(1, round(height * shrink)) * max(1, round(width * shrink))
 
     def _detect(self, images: np.ndarray | Tensor, shrink: float) -> list[Faces]:
         pictures = self._prepare(images, shrink)  # (B, 3, h, w)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...store.errors import NoFace
-from .detector import Faces
+from .detections import Faces
 from .smoothing import fill_gaps
 
 MIN_IOU = 0.3  # a head at 25 frames a second overlaps itself by far more, two heads side by side by less
@@ -37,22 +37,46 @@ def describe_track() -> dict[str, Any]:
     return {"rule": "largest sum of areas x share of frames", "link_iou": MIN_IOU}
 
 
-def choose_track(frames: Sequence[Faces]) -> Track:
+def choose_track(frames: Sequence[Faces], of: int | None = None) -> Track:
     """The track whose summed area, times the share of frames in which it was found, is largest; the earliest of equals.
+
+    Args:
+        frames: those that the detector looked at.
+        of: how many frames the clip has, where it did not look at all; for the error.
 
     Raises:
         NoFace: no frame has a face; says how many frames there were and the best score that fell short.
     """
     candidates = _link(frames)
     if not candidates:
+        looked = f" looked at, of {of}" if of is not None and of != len(frames) else ""
         best = f"; the best score was {max(f.best for f in frames):.2f}" if frames else ""
-        raise NoFace(f"no face in any of {len(frames)} frames{best}")
+        raise NoFace(f"no face in any of {len(frames)} frames{looked}{best}")
     chosen = max(candidates, key=lambda c: c.weight(len(frames)))
     boxes, scores = np.zeros((len(frames), 4), np.float32), np.zeros(len(frames), np.float32)
     valid = np.zeros(len(frames), bool)
     for t, k in chosen.found:
         boxes[t], scores[t], valid[t] = frames[t].boxes[k], frames[t].scores[k], True
     return Track(fill_gaps(boxes, valid), valid, scores)
+
+
+def spread(track: Track, looked_at: Sequence[int], n_frames: int) -> Track:
+    """A track over the frames that the detector looked at -> over all T frames of the clip.
+
+    Boxes lie between those of the nearest frames in which the face was found, in proportion to time. A frame that was not
+    looked at is valid where the face was found in both of the looked-at frames around it; its score is NaN.
+
+    Args:
+        looked_at: (K,) ascending, the first and the last frame among them.
+    """
+    looked = np.asarray(looked_at)
+    boxes, found = np.zeros((n_frames, 4), np.float32), np.zeros(n_frames, bool)
+    scores = np.full(n_frames, np.nan, np.float32)
+    boxes[looked], found[looked], scores[looked] = track.boxes, track.valid, track.scores
+    frames = np.arange(n_frames)
+    before = looked[np.searchsorted(looked, frames, side="right") - 1]
+    after = looked[np.searchsorted(looked, frames)]
+    return Track(fill_gaps(boxes, found), found[before] & found[after], scores)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from facenet_pytorch import InceptionResnetV1, extract_face, fixed_image_standar
 from PIL import Image
 from torch import nn
 
-from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.base import Sight, encode
 from bmla.extract.encoders.facenet import FaceNetEncoder, network_input
 from bmla.extract.encoders.table import build
 from bmla.extract.faces.crops import FaceCrop, aligned_face_crop, face_crop
@@ -75,7 +75,7 @@ def test_features_are_those_of_facenets_own_use(
     assert np.abs(expected[0] - expected[-1]).max() > 0.02  # it does see its input
     inner = encoder._embed(crops, "fp32")  # before float16
     np.testing.assert_allclose(inner, expected, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=2e-4)
+    np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("px", [96, 128, 160])
@@ -86,7 +86,7 @@ def test_resizing_equals_pillows(px: int) -> None:
 
 
 def test_embeddings_have_unit_length(encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight]) -> None:
-    values = encoder.encode([make_sight(0.12, 1)])[0].values.astype(float)
+    values = encode(encoder, [make_sight(0.12, 1)])[0].values.astype(float)
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-3)
 
 
@@ -95,10 +95,10 @@ def test_batches_of_faces_do_not_change_a_face(
     encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     clips = [make_sight(0.12, 1), make_sight(0.2, 2)]
-    expected = [encoder.encode([clip])[0].values for clip in clips]
+    expected = [encode(encoder, [clip])[0].values for clip in clips]
     assert np.abs(expected[0][0] - expected[1][0]).max() > 0.02
     monkeypatch.setattr(encoder.batch, "size", size)
-    for alone, together in zip(expected, encoder.encode(clips), strict=True):
+    for alone, together in zip(expected, encode(encoder, clips), strict=True):
         np.testing.assert_allclose(together.values.astype(float), alone.astype(float), atol=2e-4)
 
 
@@ -107,14 +107,14 @@ def test_sizes_of_crop_and_input_are_two_parameters(weights: Path, make_sight: C
     described = encoder.describe()
     assert described["crop"]["size_px"] == 100
     assert described["parameters"]["input_px"] == 120
-    assert encoder.encode([make_sight(0.04, 0)])[0].values.shape == (1, 512)
+    assert encode(encoder, [make_sight(0.04, 0)])[0].values.shape == (1, 512)
     with pytest.raises(UsageError, match=r"face\.vggface2: input 79 px; expected at least 80"):
         build("face.vggface2", weights=[weights], parameters={"input_px": 79})
 
 
 def test_smallest_input_goes_through_the_network(weights: Path, make_sight: Callable[[float, int], Sight]) -> None:
     encoder = build("face.vggface2", weights=[weights], parameters={"input_px": 80})
-    assert encoder.encode([make_sight(0.04, 0)])[0].values.shape == (1, 512)
+    assert encode(encoder, [make_sight(0.04, 0)])[0].values.shape == (1, 512)
 
 
 def test_description_says_where_the_weights_came_from(encoder: FaceNetEncoder, weights: Path) -> None:
@@ -197,7 +197,7 @@ def test_casia_is_the_same_network_with_its_own_file(
     assert casia.describe()["weights"]["source"] == "20180408-102900-casia-webface.pt"
     clip = make_sight(0.08, 0)
     expected = by_facenet(network, face_crop(clip.frames, clip.boxes, FaceCrop(size_px=128)))
-    np.testing.assert_allclose(casia.encode([clip])[0].values, expected, atol=2e-4)
+    np.testing.assert_allclose(encode(casia, [clip])[0].values, expected, atol=2e-4)
 
 
 def test_default_description_is_that_of_earlier_stores(encoder: FaceNetEncoder) -> None:
@@ -225,7 +225,7 @@ def test_crop_policy_reaches_the_network(
     policy = FaceCrop(size_px=160, margin=0.2, sigma_frames=0, align="similarity", colour="grey")
     grey = aligned_face_crop(clip.frames, clip.landmarks, policy)
     expected = by_facenet(network, np.stack([grey] * 3, axis=3))
-    np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=2e-4)
+    np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=2e-4)
     assert encoder.describe()["crop"] == policy.describe()
 
 
@@ -235,7 +235,7 @@ def test_half_precision_is_near_and_recorded(
 ) -> None:
     half = build("face.vggface2", weights=[weights], parameters={"precision": precision})
     clip = make_sight(0.08, 0)
-    full, near = (e.encode([clip])[0].values.astype(float) for e in (encoder, half))
+    full, near = (encode(e, [clip])[0].values.astype(float) for e in (encoder, half))
     assert 0 < np.abs(full - near).max() < 0.03
     said = {"precision": precision, "not_finite": "again in fp32"}
     assert half.describe()["parameters"] == encoder.describe()["parameters"] | said

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.base import Sight, encode
 from bmla.extract.encoders.image import ImageEncoder
 from bmla.extract.encoders.table import build
 from bmla.extract.faces.crops import FaceCrop, MouthCrop, face_crop, mouth_crop
@@ -92,7 +92,7 @@ def test_features_are_those_of_transformers_own_use(
     expected = by_transformers(models / name, crops, output)
     assert np.abs(expected[0] - expected[-1]).max() > 1e-3  # it does see its input
     np.testing.assert_allclose(encoder._embed(crops, "fp32"), expected, atol=1e-4)
-    np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=5e-3, rtol=1e-3)
+    np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=5e-3, rtol=1e-3)
     assert encoder.feature_shape == expected.shape[1:]
 
 
@@ -106,7 +106,7 @@ def test_mouths_are_given_in_colour_or_as_grey_in_three_channels(
         crops = mouth_crop(clip.frames, clip.landmarks, MouthCrop(48, 2.0, align="box", colour=colour))
         pictures = crops if colour == "rgb" else np.stack([crops] * 3, axis=3)
         expected = by_transformers(models / "vit", pictures, "cls")
-        np.testing.assert_allclose(encoder.encode([clip])[0].values, expected, atol=5e-3, rtol=1e-3)
+        np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=5e-3, rtol=1e-3)
         assert encoder.describe()["crop"]["colour"] == colour
 
 
@@ -172,7 +172,7 @@ def test_half_precision_is_near_and_recorded(
         build("face.image", model=str(models / "dinov2"), parameters={"precision": p}) for p in ("fp32", precision)
     )
     clip = make_sight(0.08, 0)
-    a, b = (e.encode([clip])[0].values.astype(float) for e in (full, half))
+    a, b = (encode(e, [clip])[0].values.astype(float) for e in (full, half))
     assert 0 < np.abs(a - b).max() < 0.2
     assert half.describe()["parameters"]["precision"] == precision
 
@@ -184,7 +184,7 @@ def test_clip_that_overflows_in_half_precision_is_encoded_in_full(
         build("face.image", model=str(models / "dinov2"), parameters={"precision": p}) for p in ("fp32", "fp16")
     )
     clips = [make_sight(0.08, 0), make_sight(0.12, 1)]
-    near = half.encode(clips)
+    near = encode(half, clips)
     embed = ImageEncoder._embed
 
     def overflowing(self: ImageEncoder, crops: np.ndarray, precision: str) -> np.ndarray:
@@ -194,9 +194,9 @@ def test_clip_that_overflows_in_half_precision_is_encoded_in_full(
         return values
 
     monkeypatch.setattr(ImageEncoder, "_embed", overflowing)
-    found = half.encode(clips)
+    found = encode(half, clips)
     np.testing.assert_array_equal(found[0].values, near[0].values)
-    np.testing.assert_array_equal(found[1].values, full.encode([clips[1]])[0].values)
+    np.testing.assert_array_equal(found[1].values, encode(full, [clips[1]])[0].values)
 
 
 def test_random_model_comes_only_by_name_and_says_so() -> None:

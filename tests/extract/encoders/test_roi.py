@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.base import Sight, encode
 from bmla.extract.encoders.table import build
 from bmla.extract.faces.crops import FaceCrop, MouthCrop, aligned_face_crop, face_crop, mouth_crop
 from bmla.store.errors import UsageError
@@ -14,7 +14,7 @@ from bmla.store.errors import UsageError
 
 def test_mouths_are_those_of_the_landmarks(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.2, 0)
-    features = build("mouth.roi").encode([clip])[0]
+    features = encode(build("mouth.roi"), [clip])[0]
     assert features.values.shape == (5, 80, 80)
     assert features.values.dtype == np.uint8
     np.testing.assert_array_equal(features.values, mouth_crop(clip.frames, clip.landmarks, MouthCrop(size_px=80)))
@@ -23,7 +23,7 @@ def test_mouths_are_those_of_the_landmarks(make_sight: Callable[[float, int], Si
 
 def test_faces_are_those_of_the_box(make_sight: Callable[[float, int], Sight]) -> None:
     clip = make_sight(0.12, 0)
-    values = build("face.roi").encode([clip])[0].values
+    values = encode(build("face.roi"), [clip])[0].values
     assert values.shape == (3, 128, 128, 3)
     np.testing.assert_array_equal(values, face_crop(clip.frames, clip.boxes, FaceCrop(size_px=128)))
 
@@ -43,7 +43,7 @@ def test_policy_of_a_mouth_is_by_parameters(
     policy = MouthCrop(**{"size_px" if k == "crop_px" else k: v for k, v in parameters.items()})
     assert encoder.feature_shape == shape
     assert encoder.describe()["crop"] == policy.describe()
-    np.testing.assert_array_equal(encoder.encode([clip])[0].values, mouth_crop(clip.frames, clip.landmarks, policy))
+    np.testing.assert_array_equal(encode(encoder, [clip])[0].values, mouth_crop(clip.frames, clip.landmarks, policy))
 
 
 def test_policy_of_a_face_is_by_parameters(make_sight: Callable[[float, int], Sight]) -> None:
@@ -52,7 +52,7 @@ def test_policy_of_a_face_is_by_parameters(make_sight: Callable[[float, int], Si
     policy = FaceCrop(size_px=64, margin=0.3, align="similarity", colour="grey")
     assert encoder.feature_shape == (64, 64)
     np.testing.assert_array_equal(
-        encoder.encode([clip])[0].values, aligned_face_crop(clip.frames, clip.landmarks, policy)
+        encode(encoder, [clip])[0].values, aligned_face_crop(clip.frames, clip.landmarks, policy)
     )
     assert encoder.describe()["crop"]["policy"] == "face, aligned by eyes and nose"
     assert encoder.describe()["crop"]["colour"] == "grey"

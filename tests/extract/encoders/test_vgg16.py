@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bmla.extract.encoders.base import Sight
+from bmla.extract.encoders.base import Sight, encode
 from bmla.extract.encoders.table import build
 from bmla.extract.encoders.vgg16 import Vgg16Encoder, random_vgg16
 from bmla.extract.faces.crops import FaceCrop, face_crop
@@ -62,7 +62,7 @@ def test_features_are_the_written_out_network(
     expected = written_out(state, crops)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     np.testing.assert_allclose(encoder._embed(crops, "fp32"), expected, atol=1e-4, rtol=1e-4)
-    values = encoder.encode([clip])[0].values
+    values = encode(encoder, [clip])[0].values
     assert values.shape == (2, 1024)
     np.testing.assert_allclose(values, expected, atol=2e-3, rtol=2e-3)
 

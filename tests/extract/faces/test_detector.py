@@ -59,6 +59,49 @@ def test_result_does_not_depend_on_the_rest_of_the_batch(detector, portrait, mon
             np.testing.assert_allclose(a.scores, b.scores, atol=1e-6)
 
 
+def test_clips_together_give_what_each_gives_alone(portrait, monkeypatch):
+    """Of two sizes, one empty, in chunks of three pictures of the larger size."""
+    detector, pictures = FaceDetector(), collage(portrait)
+    clips = [pictures[:2], portrait[None, :400, :400], pictures[:0], pictures[2:], pictures[1:2]]
+    alone = [detector.detect(clip) for clip in clips]
+    detector.batch.size = 3 * 400 * 600
+    chunks, real = [], detector._detect
+    monkeypatch.setattr(detector, "_detect", lambda images, shrink: chunks.append(len(images)) or real(images, shrink))
+    together = detector.detect_many(clips)
+    assert chunks == [3, 2, 1]
+    assert [len(found) for found in together] == [2, 1, 0, 2, 1]
+    for expected, found in zip(alone, together, strict=True):
+        for a, b in zip(expected, found, strict=True):
+            assert len(a.scores) == len(b.scores)
+            np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-4)
+            np.testing.assert_allclose(a.landmarks, b.landmarks, atol=1e-4)
+            np.testing.assert_allclose(a.scores, b.scores, atol=1e-6)
+    assert detector.detect_many([]) == []
+
+
+def test_chunk_that_does_not_fit_is_halved_for_good(portrait, monkeypatch):
+    detector, pictures = FaceDetector(), collage(portrait)
+    expected = detector.detect(pictures)
+    detector.batch.size, real, tried = 4 * 400 * 600, detector._detect, []
+
+    def small(images, shrink):
+        tried.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("made up")
+        return real(images, shrink)
+
+    monkeypatch.setattr(detector, "_detect", small)
+    found = [faces for clip in detector.detect_many([pictures[:1], pictures[1:]]) for faces in clip]
+    assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+    assert tried == [4, 2, 2]
+    assert detector.batch.size == 2 * 400 * 600
+
+
+def test_wrong_clip_among_many_is_refused(detector, portrait):
+    with pytest.raises(UsageError, match="expected uint8 of shape"):
+        detector.detect_many([portrait[None], portrait])
+
+
 def test_faces_are_sorted_by_score_and_above_the_threshold(portrait):
     loose = FaceDetector(threshold=0.02, nms_iou=0.9)
     for found in loose.detect(collage(portrait)):

@@ -1,0 +1,55 @@
+"""Pictures in memory that processes share: slots of one large unnamed file, of which only what is written takes memory.
+
+A clip's pictures are decoded in one process, looked at by the detector of another and cropped in a third; they are too
+large to be sent from one to the next.
+"""
+
+import mmap
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ..store.reading.memory import SharedBlock
+
+SLOT_BYTES = 1 << 30  # address space, not memory: 40 s of 720 x 480 at 25 a second
+KEPT_BYTES = 64 << 20  # of a slot; what a larger clip took is given back
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array of bytes that lies in a slot."""
+
+    slot: int
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + prod(self.shape)
+
+
+class Arena:
+    """Slots of shared memory. Goes to other processes when they are started."""
+
+    def __init__(self, slots: int, slot_bytes: int = SLOT_BYTES):
+        self.slots, self.slot_bytes = slots, slot_bytes
+        self.block = SharedBlock(slots * slot_bytes)
+
+    def put(self, slot: int, start: int, array: np.ndarray) -> Stored | None:
+        """Copies uint8 numbers into a slot; None where there is no room for them behind `start`."""
+        stored = Stored(slot, start, array.shape)
+        if stored.stop > self.slot_bytes:
+            return None
+        np.copyto(self.view(stored), array)
+        return stored
+
+    def view(self, stored: Stored) -> np.ndarray:
+        """The array where it lies: valid until the slot is used again."""
+        first = stored.slot * self.slot_bytes
+        return self.block.array[first + stored.start : first + stored.stop].reshape(stored.shape)
+
+    def release(self, slot: int) -> None:
+        """Gives back the memory of a slot beyond KEPT_BYTES; for whoever hands the slots out."""
+        if self.slot_bytes > KEPT_BYTES and hasattr(mmap, "MADV_REMOVE"):
+            self.block.map.madvise(mmap.MADV_REMOVE, slot * self.slot_bytes + KEPT_BYTES, self.slot_bytes - KEPT_BYTES)

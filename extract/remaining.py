@@ -1,0 +1,75 @@
+"""What is still to be done of a store: shards without a ledger entry and, where asked for, clips that failed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..store import Store
+from ..store.merge import ShardReader
+from ..store.shard import ClipFeatures
+from .pipeline import Task
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """One shard. rows: the clips to be done, by their number in the store."""
+
+    shard: int
+    rows: Sequence[int]
+    streams: tuple[str, ...]
+
+    @property
+    def clips(self) -> int:
+        return len(self.rows)
+
+
+def missing_shards(plan: Plan, store: Store) -> list[Remaining]:
+    """The shards that some stream of the plan still lacks."""
+    missing: dict[int, list[str]] = {}
+    for stream in plan.streams:
+        for shard in store.pending(stream.spec.name):
+            missing.setdefault(shard, []).append(stream.spec.name)
+    return [Remaining(shard, range(*store.extent(shard)), tuple(names)) for shard, names in sorted(missing.items())]
+
+
+def failed_shards(plan: Plan, store: Store) -> list[Remaining]:
+    """The clips that failed in a finished shard of some stream of the plan."""
+    failed: dict[int, tuple[set[int], list[str]]] = {}
+    for stream in plan.streams:
+        for entry in store.entries(stream.spec.name):
+            if rows := {entry.start + i for i, length in enumerate(entry.lengths) if length == 0}:
+                known, names = failed.setdefault(entry.shard, (set(), []))
+                known |= rows
+                names.append(stream.spec.name)
+    return [Remaining(shard, sorted(rows), tuple(names)) for shard, (rows, names) in sorted(failed.items())]
+
+
+def tasks_of(plan: Plan, remaining: Sequence[Remaining]) -> Iterator[Task]:
+    """The shards as tasks, each made when it is asked for: half a million clips are not held at once."""
+    for r in remaining:
+        yield Task(r.shard, tuple(plan.clips.rows(r.rows)), r.streams)
+
+
+def joined(store: Store, stream: str, task: Task, results: Sequence[ClipFeatures]) -> list[ClipFeatures] | None:
+    """The whole shard: new results in place of the failures that the store holds.
+
+    A shard that is written anew first loses its ledger entry: killed in between, it is one that is still to be done.
+
+    Returns:
+        None where the store holds the shard and no failed clip came out better.
+    """
+    start, stop = store.extent(task.shard)
+    if len(results) == stop - start and task.shard not in store.finished(stream):
+        return list(results)
+    again = {clip.id: result for clip, result in zip(task.clips, results, strict=True)}
+    reader = ShardReader(store, stream)
+    clips, better = [], False
+    for row, clip in enumerate(store.clips.rows(range(start, stop)), start):
+        kept = reader.clip(row)
+        if kept.failure is not None and again.get(clip.id, kept).failure is None:
+            kept, better = again[clip.id], True
+        clips.append(kept)
+    if not better:
+        return None
+    store.forget(stream, task.shard)
+    return clips

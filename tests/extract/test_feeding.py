@@ -1,0 +1,143 @@
+"""A device's process that is fed by others gives what one process gives alone; clips that failed are tried again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bmla.extract.arena import KEPT_BYTES, Arena
+from bmla.extract.estimate import estimate
+from bmla.extract.executors import run_here, run_on_gpus
+from bmla.extract.extraction import extract
+from bmla.extract.feeding import run_fed
+from bmla.extract.pipeline import Done, Task
+from bmla.extract.plan import ExtractConfig, make_plan
+from bmla.extract.tools import ToolConfig, Tools
+from bmla.store import open_store
+from bmla.store.verify import verify
+
+STREAMS = ("audio.logspec", "audio.hubert", "mouth.dct", "face.vggface2", "mouth.roi@blur=4", "audio.logspec@white=0")
+RANDOM = {"audio.hubert": "random:hubert-tiny", "face.vggface2": "random:vggface2"}
+CONFIG = ToolConfig(STREAMS, models=RANDOM)
+
+
+@pytest.fixture(scope="module")
+def plan(tree, tmp_path_factory):
+    store = tmp_path_factory.mktemp("fed") / "lrw.zarr"
+    return make_plan(ExtractConfig("lrw", tree, store, CONFIG, shard_size=4))
+
+
+@pytest.fixture(scope="module")
+def tasks(plan):
+    clips = plan.clips.rows(range(len(plan.clips)))
+    broken = replace(clips[1], id="broken", video="nothing.mp4", audio=None)
+    return [
+        Task(0, (*clips[:2], broken), STREAMS),
+        Task(1, tuple(clips[2:4]), STREAMS[1:]),
+        Task(2, tuple(clips[4:]), STREAMS),
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(plan, tasks):
+    return list(run_here(tasks, CONFIG, plan.dataset.root, lambda n: None))
+
+
+def same(found: list[Done], expected: list[Done]) -> None:
+    assert [d.task.shard for d in found] == [d.task.shard for d in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.results.keys() == theirs.results.keys()
+        for stream, clips in mine.results.items():
+            for a, b in zip(clips, theirs.results[stream], strict=True):
+                assert a.failure == b.failure, stream
+                assert a.quality == b.quality
+                if b.values is not None:
+                    np.testing.assert_array_equal(a.values, b.values, err_msg=stream)
+                    np.testing.assert_array_equal(a.valid, b.valid)
+
+
+def test_a_fed_process_gives_what_one_gives_alone(plan, tasks, alone):
+    advanced: list[int] = []
+    found = list(run_fed(tasks, Tools(CONFIG), plan.dataset.root, advanced.append, 1))
+    same(found, alone)
+    assert sum(advanced) == sum(len(t.clips) for t in tasks)
+    assert {"decode", "detect", "landmarks", "noise", "wait: decode", "encode: audio.hubert"} <= found[
+        0
+    ].times.seconds.keys()
+
+
+def test_pictures_larger_than_a_slot_take_another_way_to_the_same_end(plan, tasks, alone):
+    same(list(run_fed(tasks, Tools(CONFIG), plan.dataset.root, lambda n: None, 1, slot_bytes=4096)), alone)
+
+
+def test_several_devices_share_the_shards(plan, tasks, alone):
+    advanced: list[int] = []
+    found = list(run_on_gpus(tasks, CONFIG, plan.dataset.root, advanced.append, ("cpu", "cpu"), 2))
+    same(sorted(found, key=lambda d: d.task.shard), alone)
+    assert sum(advanced) == sum(len(t.clips) for t in tasks)
+
+
+def test_an_error_of_a_device_s_process_arrives(plan, tasks):
+    unknown = replace(CONFIG, models={**RANDOM, "audio.hubert": "nobody/nothing"})
+    with pytest.raises(Exception, match="nobody/nothing"):
+        list(run_on_gpus(tasks, unknown, plan.dataset.root, lambda n: None, ("cpu", "cpu"), 2))
+
+
+def test_slots_do_not_overlap_and_give_large_clips_memory_back():
+    arena = Arena(3, 2 * KEPT_BYTES)
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (7, 5, 3), np.uint8) for _ in range(3)]
+    stored = [arena.put(slot, 11, array) for slot, array in enumerate(arrays)]
+    for place, array in zip(stored, arrays, strict=True):
+        assert place is not None
+        np.testing.assert_array_equal(arena.view(place), array)
+    large = arena.put(1, 0, np.full(KEPT_BYTES + 4096, 9, np.uint8))
+    assert large is not None
+    assert arena.put(1, 1, np.zeros(2 * KEPT_BYTES, np.uint8)) is None
+    arena.release(1)
+    assert not arena.view(large)[KEPT_BYTES:].any()
+    np.testing.assert_array_equal(arena.view(stored[2]), arrays[2])
+
+
+def test_clips_that_failed_are_tried_again_and_nothing_else(make_tree, tmp_path):
+    root = make_tree(tmp_path / "retry")
+    video = sorted(root.rglob("*.mp4"))[0]
+    whole = video.read_bytes()
+    video.write_bytes(b"no video")
+    config = ExtractConfig("lrw", root, tmp_path / "s.zarr", ToolConfig(("audio.logspec", "mouth.roi")), shard_size=2)
+    run = lambda **changes: extract(make_plan(replace(config, **changes)), lambda *a: None, lambda n: None)  # noqa: E731
+    first = run()
+    assert [s.failed for s in first.streams] == [1, 1]
+    store = open_store(config.store)
+    before = {s: [e.digest for e in store.entries(s)] for s in store.streams()}
+    again = run(retry_failed=True)
+    assert (again.shards_written, [s.failed for s in again.streams]) == (0, [1, 1])
+    assert {s: [e.digest for e in store.entries(s)] for s in store.streams()} == before
+    video.write_bytes(whole)
+    assert run().shards_written == 0
+    healed = run(retry_failed=True)
+    assert (healed.shards_written, [s.failed for s in healed.streams]) == (1, [0, 0])
+    assert verify(store, deep=True) == []
+    other = extract(make_plan(replace(config, store=tmp_path / "t.zarr")), lambda *a: None, lambda n: None)
+    assert open_store(other.store).digest(store.streams()) == store.digest(store.streams())
+
+
+def test_babble_is_made_of_the_clips_that_are_extracted(tree, tmp_path):
+    config = ExtractConfig("lrw", tree, tmp_path / "s.zarr", ToolConfig(("audio.logspec", "audio.logspec@babble=0")))
+    summary = extract(make_plan(config), lambda *a: None, lambda n: None)
+    assert [s.failed for s in summary.streams] == [0, 0]
+    store = open_store(config.store)
+    clean, noisy = (store.load(s).values.astype(float) for s in store.streams())
+    assert clean.shape == noisy.shape
+    assert np.abs(clean - noisy).mean() > 0.1
+    assert str(tree) not in json.dumps(store.spec("audio.logspec@babble=0").to_dict())
+
+
+def test_an_estimate_grows_with_the_clips_and_says_what_failed(plan, tmp_path: Path):
+    found = estimate(plan)
+    assert found.seconds > 0
+    assert (found.clips, found.failed) == (4, 0)
+    twice = estimate(replace(plan, config=replace(plan.config, workers=1000)))
+    assert twice.seconds < found.seconds / 10
