@@ -166,3 +166,52 @@ def test_fuse_on_a_stream_that_is_not_done_says_what_to_do(tree, tmp_path):
     result = CliRunner().invoke(main, ["fuse", "--store", str(store), "--out", str(tmp_path / "runs")])
     refused(result, 1, "mouth.dct is not done", "bmla extract")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--gpu", "0,x"), '--gpu: "x" is no number of a GPU'),
+        (("--gpu", ","), "--gpu: expected a number"),
+        (("--mouth-box", "1,2,3"), '--mouth-box: "1,2,3" is no box: expected X0,Y0,X1,Y1'),
+        (("--face-box", "9,9,3,3"), "expected 0 <= x0 < x1"),
+        (("--face-policy", "fixed"), "expected face_box, mouth_box or both"),
+        (("--face-policy", "given"), "and its files go together"),
+        (("--mouth-box", "1,2,3,4", "--detect-every", "2"), 'every 2 is for the policy "detect" alone'),
+        (("--cluster", "here"), '--cluster: "here" is no cluster: expected local:N'),
+        (("--stream", "audio.logspec@white=loud"), 'white is "loud"'),
+        (("--stream", "audio.logspec@blur=3"), "blur is visual noise, the stream is audio"),
+        (("--stream", "audio.logspec@file=3"), "no noise file was given"),
+        (("--model", "audio.hubert=x"), "audio.hubert: has a model but is not extracted"),
+    ],
+)
+def test_options_that_cannot_be_leave_no_store(tree, tmp_path, words, message):
+    store = tmp_path / "s.zarr"
+    streams = () if "--stream" in words else ("--stream", "mouth.roi")
+    result = run("--dataset", "lrw", "--root", tree, "--store", store, "--quiet", *streams, *words)
+    refused(result, 2, message)
+    assert not (store / "ledger").exists()
+
+
+def test_a_fixed_mouth_needs_no_face(tree, tmp_path):
+    store = tmp_path / "s.zarr"
+    words = ("--stream", "mouth.roi", "--mouth-box", "79,115,175,211", "--limit", "2", "--workers", "1", "--quiet")
+    result = run("--dataset", "lrw", "--root", tree, "--store", store, *words)
+    assert result.exit_code == 0, result.output
+    head = json.loads((store / "streams/mouth.roi/zarr.json").read_text())["attributes"]["bmla"]
+    assert head["spec"]["detector"]["mouth_box"] == [79, 115, 175, 211]
+
+
+def test_noises_of_one_stream_stay_together_and_the_profile_shows_their_time(tree, tmp_path):
+    words = ("--stream", "audio.logspec@white=10,mask=0.4,audio.logspec", "--limit", "2", "--workers", "1", "--profile")
+    result = run("--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", "--quiet", *words)
+    assert result.exit_code == 0, result.output
+    assert "audio.logspec@white=10,mask=0.4: 2 done, 0 failed" in result.output
+    assert "%  noise" in result.output
+
+
+def test_a_dry_run_tries_some_clips_and_writes_nothing(tree, tmp_path):
+    result = run("--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", *SOUND, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "seconds for 6 clips, by 4 tried here" in result.stdout
+    assert not (tmp_path / "s.zarr").exists()
