@@ -75,7 +75,7 @@ def extract(
         if plan.config.retry_failed:
             remaining += failed_shards(plan, store)
         todo = sum(r.clips for r in remaining)
-        begin(len(plan.clips) - todo, len(plan.clips))
+        begin(max(0, len(plan.clips) - todo), len(plan.clips))
         began, times, writing, written, seconds = perf_counter(), Times(), Times(), 0, 0.0
         with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
             writes: deque[Future[bool]] = deque()
