@@ -18,6 +18,7 @@ from bmla.store import Store, create_store
 from bmla.store.arrays import ARRAYS, file_key
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.ledger import Entry, Failure, write_entry
+from bmla.store.quality import packed
 from bmla.store.spec import StreamSpec
 
 CLIPS, SHARD_CLIPS, T, L = 540_000, 256, 57, 768
@@ -28,6 +29,10 @@ FILE_BYTES = {
     "length": 4 * SHARD_CLIPS + 4,
     "valid": T * SHARD_CLIPS + 4,
     "status": SHARD_CLIPS + 4,
+}
+FACTS = {
+    "audio.hubert": ("clipped_share", "silent_share", "sound_level_dbfs"),
+    "face.vggface2": ("detector_score", "face_width_px", "interpolated_share", "track_jump"),
 }
 GOALS_S = {"open": 1.0, "info": 1.0, "pending": 2.0}
 
@@ -113,8 +118,11 @@ def write_shard(store: Store, stream: str, number: int, clips: list[Clip]) -> No
         with file.open("wb") as opened:
             opened.truncate(FILE_BYTES[name])
     files = {name: {"bytes": FILE_BYTES[name], "sha256": f"{number:064x}"} for name in ARRAYS}
+    facts = packed({name: tuple(0.001 * (number + i) for i in range(stop - start)) for name in FACTS[stream]})
     versions = {"bmla": "1", "numpy": "2.4.6", "torch": "2.15.0", "transformers": "5.17.0"}
-    write_entry(store.place, stream, Entry(number, start, stop, tuple(lengths), files, failures, 12.345, versions))
+    write_entry(
+        store.place, stream, Entry(number, start, stop, tuple(lengths), files, failures, 12.345, versions, facts)
+    )
 
 
 def arguments() -> argparse.Namespace:

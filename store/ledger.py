@@ -11,7 +11,7 @@ from .arrays import ARRAYS
 from .errors import StoreError
 from .place import Place
 from .quality import Quality, check_packed, unpacked
-from .sealing import digest_json, read_json, sealed, to_json, unsealed
+from .sealing import digest_json, read_json, sealed, to_line, unsealed
 
 NAME = re.compile(r"(\d{6,})\.json")
 
@@ -76,7 +76,7 @@ def write_entry(place: Place, stream: str, entry: Entry) -> None:
     content = asdict(entry)
     if facts := content.pop("facts"):  # newer than the first stores of format 1: written only where there are some
         content["quality"] = facts
-    place.write(key_of(stream, entry.shard), to_json(sealed(content)))
+    place.write(key_of(stream, entry.shard), to_line(sealed(content)))
 
 
 def finished_shards(place: Place, stream: str) -> list[int]:

@@ -13,6 +13,11 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def to_line(value: Any) -> bytes:
+    """The same on one line: read in less time where there are thousands of files."""
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
 def digest_json(value: Any) -> str:
     """SHA-256 of a JSON value, whatever its text's spacing and order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
