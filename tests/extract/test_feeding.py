@@ -1,6 +1,7 @@
 """A device's process that is fed by others gives what one process gives alone; clips that failed are tried again."""
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,3 +142,28 @@ def test_an_estimate_grows_with_the_clips_and_says_what_failed(plan, tmp_path: P
     assert (found.clips, found.failed) == (4, 0)
     twice = estimate(replace(plan, config=replace(plan.config, workers=1000)))
     assert twice.seconds < found.seconds / 10
+
+
+def test_sound_that_is_no_number_is_one_record(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    for name, value in (("good", 0.1), ("bad", np.nan)):
+        write_wav(root / f"{name}.wav", np.where(np.arange(8000) == 50, value, 0.1).astype(np.float32))
+    (root / "clips.csv").write_text("id,audio,label,split\ngood,good.wav,a,train\nbad,bad.wav,b,test\n")
+    config = ExtractConfig("manifest", root / "clips.csv", tmp_path / "s.zarr", ToolConfig(("audio.logspec",)))
+    summary = extract(make_plan(config), lambda *a: None, lambda n: None)
+    assert [(s.done, s.failed) for s in summary.streams] == [(1, 1)]
+    store = open_store(config.store)
+    (entry,) = store.entries("audio.logspec")
+    level = dict(zip(store.clips.column("id"), entry.quality["sound_level_dbfs"], strict=True))
+    assert "NaN" in entry.failures[0].message
+    assert level["good"] == pytest.approx(-20, abs=0.01)
+    assert level["bad"] is None
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """32-bit float, mono, 16 kHz."""
+    data = samples.astype("<f4").tobytes()
+    form = struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
