@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 from ..store import Store
 from ..store.lock import writer_lock
@@ -79,13 +80,16 @@ def extract(
         began, times, writing, written, seconds = perf_counter(), Times(), Times(), 0, 0.0
         with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
             writes: deque[Future[bool]] = deque()
-            for done in executed(plan, remaining, advance, tell):
-                seconds += done.seconds
-                times.join(done.times)
-                writes.append(pool.submit(write, plan, store, done, writing))
-                while len(writes) > WRITES_AHEAD:
-                    written += writes.popleft().result()
-            written += sum(future.result() for future in writes)
+            runs = executed(plan, remaining, advance, tell)
+            try:
+                for done in runs:
+                    seconds += done.seconds
+                    times.join(done.times)
+                    writes.append(pool.submit(write, plan, store, done, writing))
+                    while len(writes) > WRITES_AHEAD:
+                        written += writes.popleft().result()
+            finally:  # what was given back before an error is kept
+                written += sum(future.result() for future in writes)
         wall_s = perf_counter() - began
         times.join(writing)
     return Summary(
@@ -120,17 +124,22 @@ def executed(
 
 
 def write(plan: Plan, store: Store, done: Done, times: Times) -> bool:
-    """One shard of some streams into the store, with what it holds already where only failed clips were tried again.
+    """One shard of some streams into the store; where the store has it, only what was tried again and came out better.
 
     Returns:
-        Whether anything was written: not where every clip failed again.
+        Whether anything was written.
     """
-    written = False
+    written, shard = False, done.task.shard
     versions = {s.spec.name: s.spec.versions for s in plan.streams}
     with times.of("write"):
         for stream, results in done.results.items():
-            if (clips := joined(store, stream, done.task, results)) is not None:
-                store.write_shard(stream, done.task.shard, clips, seconds=done.seconds, versions=versions[stream])
+            about: dict[str, Any] = {"seconds": done.seconds, "versions": versions[stream]}
+            if shard not in store.finished(stream):
+                store.write_shard(stream, shard, results, **about)
+                written = True
+            elif (clips := joined(store, stream, done.task, results)) is not None:
+                about["seconds"] += store.entry(stream, shard).seconds
+                store.rewrite_shard(stream, shard, clips, **about)
                 written = True
     return written
 

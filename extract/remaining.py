@@ -51,25 +51,14 @@ def tasks_of(plan: Plan, remaining: Sequence[Remaining]) -> Iterator[Task]:
 
 
 def joined(store: Store, stream: str, task: Task, results: Sequence[ClipFeatures]) -> list[ClipFeatures] | None:
-    """The whole shard: new results in place of the failures that the store holds.
-
-    A shard that is written anew first loses its ledger entry: killed in between, it is one that is still to be done.
-
-    Returns:
-        None where the store holds the shard and no failed clip came out better.
-    """
-    start, stop = store.extent(task.shard)
-    if len(results) == stop - start and task.shard not in store.finished(stream):
-        return list(results)
-    again = {clip.id: result for clip, result in zip(task.clips, results, strict=True)}
+    """A finished shard with new results in place of failures; None where no failed clip came out better."""
+    again = {clip.id: result for clip, result in zip(task.clips, results, strict=True) if result.failure is None}
     reader = ShardReader(store, stream)
+    start, stop = store.extent(task.shard)
     clips, better = [], False
     for row, clip in enumerate(store.clips.rows(range(start, stop)), start):
         kept = reader.clip(row)
-        if kept.failure is not None and again.get(clip.id, kept).failure is None:
+        if kept.failure is not None and clip.id in again:
             kept, better = again[clip.id], True
         clips.append(kept)
-    if not better:
-        return None
-    store.forget(stream, task.shard)
-    return clips
+    return clips if better else None

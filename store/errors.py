@@ -22,6 +22,11 @@ class UnknownName(UsageError):
 
     def __init__(self, kind: str, name: str, known: "list[str] | tuple[str, ...]"):
         super().__init__(f'unknown {kind} "{name}"; known: {", ".join(known)}')
+        self.parts = (kind, name, known)
+
+    def __reduce__(self) -> "tuple[type[UnknownName], tuple[str, str, list[str] | tuple[str, ...]]]":
+        """Errors come back from worker processes."""
+        return type(self), self.parts
 
 
 class WeightsNotFound(BmlaError, FileNotFoundError):

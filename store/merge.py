@@ -69,20 +69,21 @@ class ShardReader:
     """Reads single clips of a stream, keeping the last shard: asked for in order, each shard is read once."""
 
     def __init__(self, store: Store, stream: str):
-        self.store = store
+        self.store, self.stream = store, stream
         self.arrays = [store.array(stream, name) for name in ("values", "valid")]
-        self.entries = {e.shard: e for e in store.entries(stream)}
         self.number = -1
 
     def clip(self, row: int) -> ClipFeatures:
-        """One clip's features or its failure. The shard is finished: `plan_conflicts` saw to it."""
+        """One clip's features or its failure. The shard is finished: the caller saw to it."""
         number, at = divmod(row, self.store.shard_size)
-        entry = self.entries[number]
         if number != self.number:
-            self.number, (self.values, self.valid) = number, (read_part(a, entry) for a in self.arrays)
-        n, facts = entry.lengths[at], row_of(entry.quality, at)
+            self.entry = self.store.entry(self.stream, number)
+            self.quality = self.entry.quality
+            self.values, self.valid = (read_part(a, self.entry) for a in self.arrays)
+            self.number = number
+        n, facts = self.entry.lengths[at], row_of(self.quality, at)
         if n == 0:
-            return ClipFeatures(None, None, failure_of(entry, self.store.clips[row].id), facts)
+            return ClipFeatures(None, None, failure_of(self.entry, self.store.clips[row].id), facts)
         return ClipFeatures(self.values[at, :n], self.valid[at, :n], quality=facts)
 
 

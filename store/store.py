@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import zarr
 
 from . import ledger, read, shard
-from .arrays import create_arrays, open_array
+from .arrays import ARRAYS, create_arrays, file_key, open_array
 from .clips import ClipTable
 from .errors import StoreError, StoreMismatch, StreamNotDone, StreamNotFound, UsageError
 from .folder import Folder
@@ -27,7 +28,7 @@ from .head import COMPRESSIONS, Head, read_head, write_head
 from .identity import Identity, default_shard_size, read_identity, write_identity
 from .ledger import Entry
 from .origin import read_origin
-from .place import Place, cannot_write, digest_bytes, open_place
+from .place import TEMPORARY, Place, cannot_write, digest_bytes, open_place
 from .quality import check_quality, columns_of, packed
 from .reading.reader import Reader, TierChoice, choose, files_and_rows, open_reader
 from .spec import StreamSpec, differences
@@ -162,6 +163,10 @@ class Store:
             f"{self.place}: stream {stream} is not done: {len(lacking)} of {self.shards} shards are missing; {what}"
         )
 
+    def entry(self, stream: str, number: int) -> Entry:
+        """The ledger's entry of a finished shard. Raises FileNotFoundError, or StoreError where it is damaged."""
+        return ledger.read_entry(self.place, stream, number, self.extent(number), self.steps(stream))
+
     def entries(self, stream: str) -> Iterator[Entry]:
         """The ledger's entries of a stream, in the order of the shards."""
         steps = self.steps(stream)
@@ -205,9 +210,28 @@ class Store:
         ledger.write_entry(self.place, stream, entry)
         return entry
 
-    def forget(self, stream: str, number: int) -> None:
-        """Takes a shard's ledger entry away: it is still to be done, whatever files there are."""
-        self.place.remove(ledger.key_of(stream, number))
+    def rewrite_shard(self, stream: str, number: int, clips: Sequence[shard.ClipFeatures], **words: Any) -> Entry:
+        """`write_shard` in place of one that is finished.
+
+        All is written beside the store's files first: until then a kill or a full disk leaves the shard as it was. Then the
+        old entry goes, the files are renamed and the new entry follows: killed within these few renames, the shard is one
+        that is still to be done.
+        """
+        head = self.head(stream)
+        try:
+            with TemporaryDirectory(prefix=TEMPORARY, dir=self.path) as folder:
+                beside = Store(Folder(Path(folder), read_only=False), self.identity)
+                write_head(beside.place, replace(head, arrays=create_arrays(beside.place, head, self.identity)))
+                entry = beside.write_shard(stream, number, clips, **words)
+                self.place.remove(ledger.key_of(stream, number))
+                for key in (*(file_key(head, name, number) for name in ARRAYS), ledger.key_of(stream, number)):
+                    if beside.place.exists(key):
+                        (beside.path / key).replace(self.path / key)
+                    else:
+                        self.place.remove(key)
+        except OSError as error:
+            raise cannot_write(self.place, error) from error
+        return entry
 
     # -- reading
 

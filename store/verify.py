@@ -211,8 +211,7 @@ def foreign(key: str) -> Problem:
 
 
 def is_temporary(key: str) -> bool:
-    name = key.rsplit("/", 1)[-1]
-    return name.startswith(TEMPORARY) or name.endswith(ZARR_TEMPORARY)
+    return key.endswith(ZARR_TEMPORARY) or any(part.startswith(TEMPORARY) for part in key.split("/"))
 
 
 def is_of_array(key: str) -> bool:

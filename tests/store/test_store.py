@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from bmla.store.lock import writer_lock
 from bmla.store.sealing import sealed
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
+from bmla.store.verify import collect, verify
 
 SPLITS = ("train", "dev", "test")
 SPEC = StreamSpec("audio.toy", "audio", "toy", "float16", (3,), 100.0, "T = any")
@@ -368,6 +370,57 @@ def test_a_second_writer_is_refused_and_the_lock_ends_with_its_owner(tmp_path):
         pass
     with writer_lock(tmp_path / "s.zarr"):
         pass
+
+
+@pytest.mark.parametrize("after", ["nothing", "all files", 0, 1, 3])
+def test_a_shard_written_anew_is_the_old_one_the_new_one_or_to_be_done(tmp_path, monkeypatch, after):
+    """A full disk, or a kill after so many renames."""
+    store = fill(make(tmp_path / "s.zarr"), features(0))
+    old = [e.digest for e in store.entries("audio.toy")]
+    start, stop = store.extent(1)
+    new = features(1)[start:stop]
+
+    class Killed(BaseException):
+        pass
+
+    renames = []
+
+    def replace_(self, target, real=Path.replace):
+        if (
+            ("ledger" in str(target) or "/c/" in str(target))
+            and str(self).count(".tmp-")
+            and not str(target).count(".tmp-")
+        ):
+            renames.append(target)
+            if isinstance(after, int) and len(renames) > after:
+                raise Killed
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_)
+    if after == "nothing":
+        monkeypatch.setattr("bmla.store.shard.write_files", raise_full)
+        with pytest.raises(StoreError, match="cannot write the store here"):
+            store.rewrite_shard("audio.toy", 1, new)
+    elif after == "all files":
+        store.rewrite_shard("audio.toy", 1, new)
+    else:
+        with pytest.raises(Killed):
+            store.rewrite_shard("audio.toy", 1, new)
+    monkeypatch.undo()
+    if after == "nothing":
+        assert [e.digest for e in store.entries("audio.toy")] == old
+    elif after == "all files":
+        assert [e.digest == o for e, o in zip(store.entries("audio.toy"), old, strict=True)].count(False) == 1
+        np.testing.assert_array_equal(store.array("audio.toy", "values")[start, : len(new[0].values)], new[0].values)
+    else:
+        assert store.pending("audio.toy") == [1]
+        store.write_shard("audio.toy", 1, new)
+    collect(store)
+    assert verify(store, deep=True) == []
+
+
+def raise_full(*arguments):
+    raise OSError(28, "No space left on device")
 
 
 def test_info_counts_what_is_there(tmp_path):
