@@ -17,7 +17,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from .. import __version__
 from ..store.errors import BmlaError
 from ..store.spec import StreamSpec, differences
-from .pipeline import OUT_OF_MEMORY, Done, Task, run_shard
+from .pipeline import NO_CLIPS_FAULT, Done, Task, run_shard
 from .tools import MEDIA_LIBRARIES, ToolConfig, Tools
 
 TOPIC = "bmla-progress"
@@ -94,7 +94,7 @@ def work(task: Task, number: int, name: str) -> Done | Trouble:
             return run_shard(task, tools, extraction.root, advance)
         finally:
             put_back(name, tools)
-    except OUT_OF_MEMORY as error:
+    except NO_CLIPS_FAULT as error:
         return Trouble(worker.address, f"out of memory in shard {task.shard}: {one_line(error)}")
     except (BmlaError, OSError) as error:
         return Trouble(worker.address, f"shard {task.shard}: {one_line(error)}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from .executors import FEEDERS_PER_GPU
 from .pipeline import Task, run_shard
 from .plan import LIMIT_SEED, Plan
 from .tools import Tools
@@ -15,7 +16,7 @@ DEVICE_STAGES = ("detect", "encode: ")  # how the names of stages that run on th
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: of the whole extraction; clips: how many were tried; failed: how many of them failed in some stream."""
+    """seconds: of all clips of the plan, done before or not; clips: how many were tried; failed: how many of them failed in some stream."""
 
     seconds: float
     clips: int
@@ -39,7 +40,8 @@ def estimate(plan: Plan) -> Estimate:
     measured = len(done.task.clips)
     device_s = sum(s for stage, s in done.times.seconds.items() if stage.startswith(DEVICE_STAGES))
     if config.devices:  # feeders and devices work side by side: the slower ones decide
-        a_clip = max((done.seconds - device_s) / config.workers, device_s / len(config.devices)) / measured
+        feeders = min(config.workers, FEEDERS_PER_GPU * len(config.devices))
+        a_clip = max((done.seconds - device_s) / feeders, device_s / len(config.devices)) / measured
     else:
         a_clip = done.seconds / measured / config.workers
     failed = sum(any(r[i].failure for r in done.results.values()) for i in range(measured))

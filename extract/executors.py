@@ -4,25 +4,30 @@ Results come back to the one process that holds the writer's lock, so a killed e
 """
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from queue import Empty
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 
-from ..store.errors import WorkerDied
+from ..store.errors import BmlaError, WorkerDied
 from ..store.processes import POLL_S, end_with_parent
-from .feeding import run_fed
+from .feeding import AHEAD, run_fed
 from .pipeline import Done, Task, run_shard
 from .tools import ToolConfig, Tools
 
 FEEDERS_PER_GPU = 15  # more than one GPU can use
+TASKS_AHEAD = 2 * AHEAD + 2  # shards that a GPU's process has: more than it takes in before it gives the first back
 
 
 def run_here(tasks: Iterable[Task], config: ToolConfig, root: Path, advance: Callable[[int], None]) -> Iterator[Done]:
@@ -55,60 +60,87 @@ def run_on_gpus(
         yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
         return
     context = multiprocessing.get_context("spawn")
-    queue, answers = context.Queue(len(devices)), context.Queue(len(devices))
-    running = [
-        context.Process(target=_serve, args=(replace(config, device=d), root, share, queue, answers, os.getpid()))
-        for d in devices
-    ]
-    for process in running:
-        process.start()
+    servers = []
     try:
-        yield from _exchange(iter(tasks), running, queue, answers, advance)
+        for device in devices:
+            servers.append(Server(context, replace(config, device=device), root, share))
+        yield from exchange(iter(tasks), servers, advance)
     finally:
-        for process in running:
-            process.terminate()
-            process.join()
+        for server in servers:
+            server.end()
 
 
-def _exchange(
-    tasks: Iterator[Task], running: list[Any], queue: Any, answers: Any, advance: Callable[[int], None]
-) -> Iterator[Done]:
-    """Tasks go out as they are taken, then a None for each process, which is its end; results come in."""
-    to_send: list[Task | None] = [None] * len(running)  # taken from the end, once there are no more tasks
-    open_tasks = 0
-    while to_send or open_tasks:
-        if to_send and not queue.full():
-            if (task := next(tasks, None)) is not None:
-                queue.put(task)
-                open_tasks += 1
-            else:
-                queue.put(to_send.pop())
-            continue
-        try:
-            answer = answers.get(timeout=POLL_S)
-        except Empty:
-            if dead := [p for p in running if p.exitcode]:  # one that got its None ends with 0
+class Server:
+    """A device's process and the pipe to it. Each has its own: one that dies half-way through a message leaves no other waiting."""
+
+    def __init__(self, context: Any, config: ToolConfig, root: Path, feeders: int):
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(config, root, feeders, theirs, os.getpid()))
+        self.process.start()
+        theirs.close()  # or its end would not be seen here
+        self.working = True
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def exchange(tasks: Iterator[Task], servers: list[Server], advance: Callable[[int], None]) -> Iterator[Done]:
+    """Each server gets a few tasks, then one for each that it has done, and None when there are no more."""
+
+    def send(server: Server) -> None:
+        with suppress(BrokenPipeError):  # it ended: its last message, or none, says why
+            server.pipe.send(next(tasks, None))
+
+    for server in servers * TASKS_AHEAD:
+        send(server)
+    while working := {server.pipe: server for server in servers if server.working}:
+        for pipe in multiprocessing.connection.wait(list(working)):
+            server = working[pipe]
+            try:
+                answer = server.pipe.recv()
+            except (EOFError, ConnectionResetError) as error:
+                server.process.join()
                 raise WorkerDied(
-                    f"a process died (exit code {dead[0].exitcode}; out of memory?): run the same command again to go on"
-                ) from None
-            continue
-        if isinstance(answer, int):
-            advance(answer)
-        elif isinstance(answer, Done):
-            open_tasks -= 1
-            yield answer
-        else:
-            raise answer
+                    f"a process died (exit code {server.process.exitcode}; out of memory?): "
+                    "run the same command again to go on"
+                ) from error
+            if isinstance(answer, int):
+                advance(answer)
+            elif isinstance(answer, Done):
+                send(server)
+                yield answer
+            elif answer is None:
+                server.working = False
+            else:
+                raise answer
 
 
-def _serve(config: ToolConfig, root: Path, feeders: int, queue: Any, answers: Any, parent: int) -> None:
-    """A device's process: works until it gets None."""
+def _serve(config: ToolConfig, root: Path, feeders: int, pipe: Any, parent: int) -> None:
+    """A device's process. A thread takes the tasks in, so that neither side waits for the other to read."""
     end_with_parent(parent)
+    tasks: SimpleQueue[Task | None] = SimpleQueue()
+
+    def receive() -> None:
+        with suppress(EOFError, OSError):  # the parent has ended the exchange
+            while True:
+                tasks.put(pipe.recv())
+
+    threading.Thread(target=receive, daemon=True).start()
     try:
-        for done in run_fed(iter(queue.get, None), Tools(config), root, answers.put, feeders):
-            answers.put(done)
+        for done in run_fed(iter(tasks.get, None), Tools(config), root, pipe.send, feeders):
+            pipe.send(done)
+        pipe.send(None)
     except Exception as error:
-        answers.put(error)
+        pipe.send(portable(error))
+
+
+def portable(error: Exception) -> Exception:
+    """The error, as it can travel to another process: of a bug, its traceback."""
+    if isinstance(error, BmlaError | MemoryError):
+        return error
+    return RuntimeError("".join(traceback.format_exception(error)))
 
 
 def run_in_processes(

@@ -12,7 +12,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -54,9 +53,13 @@ class Job:
     """A task and what is known of its results."""
 
     task: Task
-    began: float
     results: dict[str, list[ClipFeatures]]
     times: Times = field(default_factory=Times)
+
+    @property
+    def worked_s(self) -> float:
+        """Summed over processes: several tasks are on their way at once."""
+        return sum(seconds for stage, seconds in self.times.seconds.items() if not stage.startswith("wait"))
 
 
 class Feeders:
@@ -142,7 +145,7 @@ def run_fed(
                 advance(len(batch.clips))
                 if batch.last:
                     job = batch.job
-                    yield Done(job.task, job.results, perf_counter() - job.began, job.times)
+                    yield Done(job.task, job.results, job.worked_s, job.times)
             else:
                 return
     except BrokenProcessPool as error:
@@ -154,7 +157,7 @@ def run_fed(
 def batches_of(tasks: Iterable[Task], tools: Tools) -> Iterator[Batch]:
     """All clips in batches that end with their task, as in `run_shard`."""
     for task in tasks:
-        job = Job(task, perf_counter(), {name: [] for name in task.streams})
+        job = Job(task, {name: [] for name in task.streams})
         groups = batches(task.clips)
         for i, clips in enumerate(groups, 1):
             yield Batch(job, clips, [], i == len(groups))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..store.clips import Clip
-from ..store.errors import MediaError
+from ..store.errors import MediaError, StoreError
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
 from . import media, noise
@@ -32,7 +32,8 @@ from .quality import quality_of_sound
 from .tools import Kit, Tools
 
 BATCH_CLIPS = 16  # 16 LRW clips hold 91 MB of frames
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)  # no clip's fault: stops the extraction
+# No clip's fault: stops the extraction. A GPU that has failed once fails in every later call.
+NO_CLIPS_FAULT = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 MESSAGE_CHARS = 300
 
 
@@ -108,7 +109,8 @@ def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], Non
         advance: called with a number of clips as they get done.
 
     Raises:
-        MemoryError, torch.OutOfMemoryError: nothing of the shard is kept.
+        MemoryError, torch.OutOfMemoryError, torch.AcceleratorError: nothing of the shard is kept.
+        StoreError: the data set's folder is gone.
     """
     began, times = time.perf_counter(), Times()
     results: dict[str, list[ClipFeatures]] = {name: [] for name in task.streams}
@@ -137,6 +139,10 @@ def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
         sound = attempt(clip, "sound", hear, clip, root)
     if "sight" in takes:
         frames = attempt(clip, "video", watch, clip, root)
+    if (isinstance(sound, Failure) or isinstance(frames, Failure)) and not root.is_dir():
+        raise StoreError(
+            f"{root}: the data set's folder is gone (an unmounted disk?): run the same command again to go on"
+        )
     return Decoded(clip, sound, frames)
 
 
@@ -195,7 +201,7 @@ def finish(encoder: Encoder, stream: str, ready: Sequence[Ready]) -> list[ClipFe
     try:
         for i, features in zip(usable, encoder.finish([inputs[i] for i in usable]) if usable else [], strict=True):
             results[i] = ClipFeatures(features.values, features.valid)
-    except OUT_OF_MEMORY:
+    except NO_CLIPS_FAULT:
         raise
     except Exception:
         for i in usable:
@@ -247,14 +253,17 @@ def attempt(clip: Clip, step: str, work: Callable[..., Any], *arguments: Any) ->
     """The work's result, or the record of its failure. One bad clip must not end the extraction of a million."""
     try:
         return work(*arguments)
-    except OUT_OF_MEMORY:
+    except NO_CLIPS_FAULT:
         raise
     except Exception as error:
         return failure(clip, step, error)
 
 
 def failure(clip: Clip, step: str, error: Exception) -> Failure:
-    return Failure(clip.id, step, type(error).__name__, " ".join(str(error).split())[:MESSAGE_CHARS])
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:  # its own text holds the whole path, which is this machine's
+        text = f"{Path(str(error.filename)).name}: {error.strerror}"
+    return Failure(clip.id, step, type(error).__name__, " ".join(text.split())[:MESSAGE_CHARS])
 
 
 def source(root: Path, relative: str | None) -> Path:

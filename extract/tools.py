@@ -155,6 +155,8 @@ class Tools:
             {name: encoder.preparer for name, encoder in self.encoders.items()},
             {name: variant for name, (_, variant) in parsed.items() if variant},
         )
+        if config.finding.given:
+            self.kit.given  # noqa: B018 - a table that is none is found here, not clip by clip
         for name, encoder in self.encoders.items():
             if encoder.takes == "sight":  # noise is laid around the face
                 crop = None if name in self.kit.variants else getattr(encoder, "crop", None)

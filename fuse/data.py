@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..store.errors import UsageError
+from ..store.reading.memory import available_bytes
 from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
 from .models.base import Steps
@@ -110,13 +111,15 @@ def features_from_store(
     """
     names = {"audio": audio, "visual": visual}
     streams = {}
+    if budget_bytes is None:
+        budget_bytes = available_bytes() // 2
     for modality, name in names.items():
         if name is not None:
             check_fit(store, store.spec(name), modality)
             choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
             tell(choice.describe())
             streams[modality] = stream_from(store, choice, torch.device(device))
-            if choice.tier == "ram" and budget_bytes is not None:
+            if choice.tier == "ram":
                 budget_bytes = max(0, budget_bytes - choice.bytes)
     group = store.clips.column("group")
     ids = store.clips.column("id")

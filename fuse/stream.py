@@ -86,6 +86,8 @@ class Resident(Stream):
 
     def batch(self, clips: Tensor) -> Steps:
         lengths = self.lengths[clips]
+        if not len(self.values):
+            return Steps(self.values.new_zeros(len(clips), 1, self.length), self.valid.new_zeros(len(clips), 1))
         within = torch.arange(max(int(lengths.max()), 1))
         inside = within < lengths[:, None]  # (b, t)
         index = (self.starts[clips][:, None] + within).where(inside, 0).to(self.values.device, non_blocking=True)

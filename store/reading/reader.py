@@ -186,7 +186,8 @@ def choose(files: StreamFiles, rows: Rows, tier: str, budget_bytes: int | None, 
 
 def fastest(files: StreamFiles, needed_bytes: int, budget_bytes: int | None, device: Any) -> tuple[str, str]:
     """The first tier that there is room for, and why it is that."""
-    if device is not None and needed_bytes <= (free := free_bytes(device)) // 2:
+    passes = needed_bytes <= available_bytes()  # on its way to the device it is in memory
+    if device is not None and passes and needed_bytes <= (free := free_bytes(device)) // 2:
         return "gpu", f"less than half of the {free / 1e9:.2f} GB free on {device}"
     budget = available_bytes() // 2 if budget_bytes is None else budget_bytes
     if needed_bytes <= budget:

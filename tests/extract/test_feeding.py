@@ -1,22 +1,30 @@
 """A device's process that is fed by others gives what one process gives alone; clips that failed are tried again."""
 
 import json
+import multiprocessing
+import os
+import pickle
+import signal
 import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bmla.extract.arena import KEPT_BYTES, Arena
 from bmla.extract.estimate import estimate
-from bmla.extract.executors import run_here, run_on_gpus
+from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
+from bmla.extract.faces.finding import FaceFinding
 from bmla.extract.feeding import run_fed
-from bmla.extract.pipeline import Done, Task
+from bmla.extract.pipeline import Done, Ready, Task, attempt, decode, finish
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.tools import ToolConfig, Tools
 from bmla.store import open_store
+from bmla.store.errors import StoreError, UnknownName, UsageError, WorkerDied
+from bmla.store.ledger import Failure
 from bmla.store.verify import verify
 
 STREAMS = ("audio.logspec", "audio.hubert", "mouth.dct", "face.vggface2", "mouth.roi@blur=4", "audio.logspec@white=0")
@@ -84,6 +92,63 @@ def test_an_error_of_a_device_s_process_arrives(plan, tasks):
     unknown = replace(CONFIG, models={**RANDOM, "audio.hubert": "nobody/nothing"})
     with pytest.raises(Exception, match="nobody/nothing"):
         list(run_on_gpus(tasks, unknown, plan.dataset.root, lambda n: None, ("cpu", "cpu"), 2))
+
+
+def test_a_killed_device_s_process_is_said_and_nothing_waits_for_it(plan, tasks):
+    many = [replace(tasks[0], shard=i) for i in range(40)]
+    runs = run_on_gpus(many, CONFIG, plan.dataset.root, lambda n: None, ("cpu", "cpu"), 2)
+    next(runs)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="exit code -9"):
+        list(runs)
+    assert not multiprocessing.active_children()
+
+
+class Broken:
+    """An encoder whose device is lost, or that has a bug."""
+
+    takes, frame_law = "sound", ""
+
+    def __init__(self, error):
+        self.error = error
+
+    def finish(self, prepared):
+        raise self.error
+
+
+def test_a_lost_device_is_no_clip_s_fault_and_a_bug_in_one_clip_is(plan):
+    clip = plan.clips[0]
+    ready = [Ready(clip, {"audio.x": np.zeros(4)}, {})]
+    with pytest.raises(torch.AcceleratorError):
+        finish(Broken(torch.AcceleratorError("CUDA error: unspecified launch failure")), "audio.x", ready)
+    (result,) = finish(Broken(ValueError("odd")), "audio.x", ready)
+    assert result.failure == Failure(clip.id, "encode", "ValueError", "odd")
+
+
+def test_a_record_names_no_folder_of_this_machine(plan, tmp_path):
+    found = attempt(plan.clips[0], "video", (tmp_path / "secret" / "a.mp4").read_bytes)
+    assert (found.error, found.message) == ("FileNotFoundError", "a.mp4: No such file or directory")
+
+
+def test_a_data_folder_that_is_gone_stops_the_extraction(plan, tmp_path):
+    with pytest.raises(StoreError, match="the data set's folder is gone"):
+        decode(plan.clips[0], ("audio.logspec",), Tools(ToolConfig(("audio.logspec",))).kit, tmp_path / "gone")
+
+
+def test_given_faces_that_are_none_are_refused_before_the_first_clip(tree, tmp_path):
+    (tmp_path / "faces.csv").write_text("x,y,w,h\n1,2,3,4\n")
+    finding = FaceFinding(policy="given", given=tmp_path / "faces.csv")
+    config = ExtractConfig("lrw", tree, tmp_path / "s.zarr", ToolConfig(("mouth.roi",), finding=finding))
+    with pytest.raises(UsageError, match="clip, frame, x0, y0, x1, y1"):
+        make_plan(config)
+
+
+def test_errors_come_back_from_other_processes():
+    error = UnknownName("stream", "x", ("a", "b"))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(again), str(again)) == (UnknownName, str(error))
+    assert portable(error) is error
+    assert "ZeroDivisionError" in str(portable(ZeroDivisionError("no")))
 
 
 def test_slots_do_not_overlap_and_give_large_clips_memory_back():

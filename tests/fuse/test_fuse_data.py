@@ -11,6 +11,7 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.choice import choose_streams
 from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.models.base import Steps
+from bmla.fuse.stream import Resident
 from bmla.store import open_store
 from bmla.store.errors import StreamNotFound, UsageError
 
@@ -198,6 +199,25 @@ def test_the_budget_holds_for_both_streams_together(tiny_store: Path) -> None:
         told: list[str] = []
         features_from_store(store, "audio.logspec", "mouth.dct", budget_bytes=budget, tell=told.append)
         assert [line.split("tier ")[1].split(" ")[0] for line in told] == expected
+
+
+def test_without_a_budget_both_streams_share_half_of_what_is_free(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tiny_store)
+    sizes = [store.choose_tier(name, None, "auto", None, None).bytes for name in ("audio.logspec", "mouth.dct")]
+    monkeypatch.setattr("bmla.fuse.data.available_bytes", lambda: 2 * sum(sizes) - 2)
+    told: list[str] = []
+    features_from_store(store, "audio.logspec", "mouth.dct", tell=told.append)
+    assert ["tier ram" in line for line in told] == [True, False]
+
+
+def test_a_stream_without_any_step_gives_masks_of_nothing() -> None:
+    empty = Resident("a", 50.0, 3, torch.zeros(2, dtype=torch.int64), np.zeros(2, bool), "", torch.zeros(0, 3),
+                     torch.zeros(0, dtype=torch.bool), torch.zeros(2, dtype=torch.int64))  # fmt: skip
+    steps = empty.batch(torch.tensor([0, 1]))
+    assert (tuple(steps.values.shape), steps.mask.any().item()) == ((2, 1, 3), False)
+    assert [part.tolist() for part in empty.statistics(np.array([0, 1]))] == [[0.0] * 3, [1.0] * 3]
 
 
 def test_streams_of_pictures_are_refused_with_those_that_fit(tiny_store: Path) -> None:
