@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args, get_type_hints
 
 from ..store.errors import UnknownName, UsageError
-from .models.table import MODELS, takes
+from .balance.table import BALANCES
+from .balance.table import entry as balance_entry
+from .models.table import BOTH, MODELS
+from .models.table import entry as model_entry
 from .ratio import MODES, parse_ratio
 
 ATTENTIONS = ("cross", "bilinear")
@@ -18,6 +21,8 @@ NORMS = ("pre", "post")
 GATE_INPUTS = ("brff", "encoder")
 PARTS = ("brff", "adf", "clw")
 MIXES = ("log-probabilities", "probabilities")
+PRECISIONS = ("fp32", "bf16")
+FOLD_UNITS = ("group", "speaker", "session")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,15 @@ class RunConfig:
         lambda_audio, lambda_visual: weights of the two modalities' own cross-entropies.
         lr_scale_audio, lr_scale_visual: factors on the learning rate of each modality's own parameters.
         class_weights: weigh the cross-entropy by 1 / class frequency in the training split.
+        label_smoothing: this share of each target is spread over all classes.
+        warmup_steps: over which the learning rate of each phase rises from zero.
+        patience: epochs without a better one on dev after which a phase ends; 0: never.
+        precision: "bf16" computes in bfloat16 where that is safe (on a GPU); weights stay float32.
+        balance: a name of `balance/table.py`.
+        modality_dropout: the share of the training clips with both modalities of which one, by turns either, is hidden.
+        augment: noise variants of the streams; every training clip is drawn from the clean stream or one of these, each time anew.
+        folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
+        fold_by: what stays together in one fold.
     """
 
     model: str
@@ -82,6 +96,16 @@ class RunConfig:
     lr_scale_audio: float = 1.0
     lr_scale_visual: float = 1.0
     class_weights: bool = False
+    label_smoothing: float = 0.0
+    warmup_steps: int = 0
+    patience: int = 0
+    precision: str = "fp32"
+    balance: str = "none"
+    modality_dropout: float = 0.0
+    augment: tuple[str, ...] = ()
+    folds: int = 0
+    fold: int = 0
+    fold_by: str = "group"
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -89,7 +113,12 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the order of the fields."""
-        return asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    def changes(self) -> dict[str, Any]:
+        """Those of `to_dict` that are not at their defaults, and the model."""
+        default = RunConfig(self.model).to_dict()
+        return {"model": self.model, **{k: v for k, v in self.to_dict().items() if v != default[k]}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
@@ -99,13 +128,7 @@ class RunConfig:
             raise UsageError(f"run configuration: unknown keys {unknown}; known: {', '.join(hints)}")
         if "model" not in values:
             raise UsageError("run configuration: the key model is missing")
-        checked: dict[str, Any] = {}
-        for key, value in values.items():
-            allowed = get_args(hints[key]) if isinstance(hints[key], types.UnionType) else (hints[key],)
-            if type(value) not in allowed and not (float in allowed and type(value) is int):
-                expected = " or ".join("null" if t is type(None) else t.__name__ for t in allowed)
-                raise UsageError(f"run configuration: {key} is {value!r}, expected {expected}")
-            checked[key] = float(value) if float in allowed else value  # 1 and 1.0 are the same run
+        checked = {key: checked_value(key, value, hints[key]) for key, value in values.items()}
         return cls(**checked)
 
     @property
@@ -119,10 +142,44 @@ class RunConfig:
         return self.epochs + self.finetune_epochs
 
 
+def checked_value(key: str, value: Any, hint: Any) -> Any:
+    """A field's value as it is kept. Raises UsageError where it is of another type."""
+    if hint == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise UsageError(f"run configuration: {key} is {value!r}, expected a list of texts")
+    allowed = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(value) not in allowed and not (float in allowed and type(value) is int):
+        expected = " or ".join("null" if t is type(None) else t.__name__ for t in allowed)
+        raise UsageError(f"run configuration: {key} is {value!r}, expected {expected}")
+    return float(value) if float in allowed else value  # 1 and 1.0 are the same run
+
+
+def starting_points(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs of one modality that a run starts from, by modality; none for models that start afresh."""
+    if config.pretrain_epochs == 0:
+        return {}
+    return {modality: pretraining(config, modality) for modality in model_entry(config.model).starts}
+
+
 def pretraining(config: RunConfig, modality: str) -> RunConfig:
-    """The run whose best weights a BalanceMLA run starts one branch from; the same for all that can share it."""
-    model = {"audio": "balancemla-ao", "visual": "balancemla-vo"}[modality]
-    return canonical(replace(config, model=model, epochs=config.pretrain_epochs, lr=config.pretrain_lr))
+    """The run whose best weights a run starts one branch from; the same for all that can share it."""
+    model = model_entry(config.model).starts[modality]
+    alone = replace(config, model=model, balance="none", epochs=config.pretrain_epochs, lr=config.pretrain_lr)
+    return canonical(replace(alone, augment=tuple(a for a in config.augment if modality_of(config, a) == modality)))
+
+
+def modality_of(config: RunConfig, variant: str) -> str:
+    """Of which of the run's two streams this is a noise variant."""
+    base = variant.partition("@")[0]
+    for modality in ("audio", "visual"):
+        if base == getattr(config, modality):
+            return modality
+    raise UsageError(f"augment: {variant} is no variant of {config.audio} or {config.visual}")
+
+
+# The settings that only some models or balance methods look at.
+SPECIFIC = frozenset(name for entry in (*MODELS.values(), *BALANCES.values()) for name in entry.reads)
 
 
 def canonical(config: RunConfig) -> RunConfig:
@@ -131,42 +188,30 @@ def canonical(config: RunConfig) -> RunConfig:
     Two requests for the same training thereby are equal, so that one run serves both.
     """
     default = RunConfig(config.model)
-    taken = takes(config.model)
-    unused: dict[str, Any] = {m: None for m in ("audio", "visual") if m not in taken}
-    if config.model != "balancemla":
-        names = (
-            "attention",
-            "brff_layers",
-            "brff",
-            "adf",
-            "clw",
-            "gate_input",
-            "mix",
-            "pretrain_epochs",
-            "pretrain_lr",
-        )
-        unused |= {name: getattr(default, name) for name in (*names, "lambda_audio", "lambda_visual")}
+    entry = model_entry(config.model)
+    read = {*entry.reads, *balance_entry(config.balance).reads}
+    unread = SPECIFIC - read
     if not config.brff:
-        unused["attention"] = default.attention
+        unread |= {"attention"}
     if not config.brff or config.attention == "bilinear":
-        unused["brff_layers"] = default.brff_layers
+        unread |= {"brff_layers"}
     if not config.adf:
-        unused["gate_input"] = default.gate_input
+        unread |= {"gate_input"}
     if config.pretrain_epochs == 0:
-        unused["pretrain_lr"] = default.pretrain_lr
-    if config.model != "balancemla":
-        unused["finetune_epochs"] = 0
-    if len(taken) == 1:
-        if config.model.startswith("transformer"):
-            unused["ratio"] = default.ratio
-        unused |= {f"lr_scale_{m}": 1.0 for m in ("audio", "visual") if m not in taken}
+        unread |= {"pretrain_lr"}
     if config.epochs == 0:
-        unused["lr"] = default.lr
-    if unused.get("finetune_epochs", config.finetune_epochs) == 0:
-        unused["finetune_lr"] = default.finetune_lr
-    ratio = str(parse_ratio(unused.get("ratio", config.ratio)))
-    unused |= {"ratio": ratio, "ratio_mode": default.ratio_mode if ratio == "1:1" else config.ratio_mode}
-    return replace(config, **unused)
+        unread |= {"lr"}
+    if config.finetune_epochs == 0 or "finetune_epochs" in unread:
+        unread |= {"finetune_lr"}
+    if config.folds == 0:
+        unread |= {"fold", "fold_by"}
+    if len(entry.takes) == 1:
+        unread |= {"modality_dropout", *(n for m in BOTH if m not in entry.takes for n in (m, f"lr_scale_{m}"))}
+    ratio = default.ratio if "ratio" in unread else str(parse_ratio(config.ratio))
+    if ratio == "1:1":
+        unread |= {"ratio_mode"}
+    values = {name: getattr(default, name) for name in unread}
+    return replace(config, **values | {"ratio": ratio, "augment": tuple(sorted(set(config.augment)))})
 
 
 def check_names(config: RunConfig) -> None:
@@ -178,10 +223,16 @@ def check_names(config: RunConfig) -> None:
         ("attention", config.attention, ATTENTIONS),
         ("gate input", config.gate_input, GATE_INPUTS),
         ("mix", config.mix, MIXES),
+        ("precision", config.precision, PRECISIONS),
+        ("balance", config.balance, tuple(BALANCES)),
+        ("fold by", config.fold_by, FOLD_UNITS),
     ):
         if value not in known:
             raise UnknownName(what, value, known)
     parse_ratio(config.ratio)
+    fitting = balance_entry(config.balance).models or tuple(m for m, e in MODELS.items() if e.takes == BOTH)
+    if config.balance != "none" and config.model not in fitting:
+        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fitting)}")
 
 
 def check_numbers(config: RunConfig) -> None:
@@ -197,6 +248,12 @@ def check_numbers(config: RunConfig) -> None:
         "epochs": (0, 100_000),
         "finetune_epochs": (0, 100_000),
         "batch_size": (1, 1_000_000),
+        "warmup_steps": (0, 1_000_000),
+        "patience": (0, 100_000),
+        "label_smoothing": (0, 0.99),
+        "modality_dropout": (0, 1),
+        "folds": (0, 1000),
+        "fold": (0, max(config.folds - 1, 0)),
         "pretrain_lr": (1e-12, 100),
         "lr": (1e-12, 100),
         "finetune_lr": (1e-12, 100),
@@ -209,6 +266,8 @@ def check_numbers(config: RunConfig) -> None:
         value = getattr(config, name)
         if not low <= value <= high:  # NaN lands here too
             raise UsageError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
+    if config.folds in (1, 2):
+        raise UsageError(f"folds is {config.folds}, expected at least 3: one to test, one to choose, the rest to train")
     step = math.lcm(2, config.heads)  # a head has whole units, and a sine its cosine
     if config.width % step:
         raise UsageError(

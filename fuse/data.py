@@ -5,9 +5,9 @@ A clip that lacks a modality has no steps of it and a mask that is False: no zer
 Shape legend: n clips, b clips of a batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +18,35 @@ from ..store.reading.memory import available_bytes
 from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
 from .models.base import Steps
-from .splits import usable_splits
-from .stream import Stored, Stream, from_packed, from_reader
+from .splits import fold_splits, session_of, usable_splits
+from .stream import Stored, Stream, Versions, from_packed, from_reader
 
 if TYPE_CHECKING:
     from ..store import Store, TierChoice
 
-Batch = tuple[Tensor, Steps | None, Steps | None]
+MODALITIES = ("audio", "visual")
 AHEAD = 2  # batches that are read from a store before they are wanted
+
+
+class Draw(NamedTuple):
+    """Some clips, and which version of each stream every one of them is taken from.
+
+    Attributes:
+        clips: (b,) int64 on the CPU.
+        versions: by modality, (b,) int64 on the CPU: 0 the clean stream, v the v-th of the noise variants drawn from. A modality
+            that is not in it is clean.
+    """
+
+    clips: Tensor
+    versions: Mapping[str, Tensor] = {}
+
+
+class Batch(NamedTuple):
+    """Some clips and their steps; None for a modality that was not asked for."""
+
+    clips: Tensor
+    audio: Steps | None
+    visual: Steps | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,9 @@ class Features:
         audio, visual: None where no such stream was asked for.
         digest: stands for the clips and for the features.
         notes: what a user should know about the splits, one line each.
+        variants: noise variants of the two streams by name, such as "audio.logspec@white=0"; of the same clips.
+        variant_digests: by the same names, what stands for their values.
+        units: by what may stay together in one fold ("speaker", "session"): (n,) text; without an entry, the groups alone.
     """
 
     dataset: str
@@ -55,6 +79,9 @@ class Features:
     visual: Stream | None
     digest: str
     notes: tuple[str, ...] = ()
+    variants: Mapping[str, Stream] = field(default_factory=dict)
+    variant_digests: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,20 +98,73 @@ class Features:
         some = np.any([self.stream(m).present for m in modalities], axis=0)
         return np.flatnonzero((self.split == split) & some)
 
-    def batch(self, clips: Tensor, modalities: Sequence[str]) -> tuple[Steps | None, Steps | None]:
-        """Audio and visual steps of some clips; None for a modality that is not among those asked for."""
-        audio, visual = (self.stream(m).batch(clips) if m in modalities else None for m in ("audio", "visual"))
-        return audio, visual
+    def variant(self, name: str) -> Stream:
+        """A noise variant. Raises UsageError where it was not loaded."""
+        if name not in self.variants:
+            raise UsageError(f"no features {name} were loaded; variants: {', '.join(self.variants) or 'none'}")
+        return self.variants[name]
 
-    def batches(self, groups: Iterable[Tensor], modalities: Sequence[str]) -> Iterator[Batch]:
-        """`batch` of each group of clips, with the group; a background thread reads ahead what is not in memory."""
+    def under(self, names: Sequence[str]) -> "Features":
+        """The same clips with noise: each variant takes the place of the stream of its modality."""
+        changed: dict[str, Stream] = {}
+        for name in names:
+            modality = self.modality_of(name)
+            if modality in changed:
+                raise UsageError(f"{changed[modality].name} and {name} are both {modality}: expected one of a modality")
+            changed[modality] = self.variant(name)
+        return replace(self, audio=changed.get("audio", self.audio), visual=changed.get("visual", self.visual))
 
-        def make(clips: Tensor) -> Batch:
-            return clips, *self.batch(clips, modalities)
+    def modality_of(self, variant: str) -> str:
+        """Raises UsageError for a variant of another stream."""
+        for modality, stream in (("audio", self.audio), ("visual", self.visual)):
+            if stream is not None and variant.partition("@")[0] == stream.name:
+                return modality
+        raise UsageError(f"{variant} is no variant of the streams that were loaded")
 
-        if any(isinstance(self.stream(m), Stored) for m in modalities):
-            return prefetch(make, groups, AHEAD)
-        return map(make, groups)
+    def folded(self, folds: int, fold: int, by: str) -> "Features":
+        """The same clips with the splits of a fold of a cross-validation; see `splits.fold_splits`.
+
+        Raises:
+            UsageError: fewer units than folds, or the clips do not say what `by` asks for.
+        """
+        if folds == 0:
+            return self
+        units = self.groups if by == "group" else self.units.get(by)
+        if units is None:
+            raise UsageError(
+                f"{self.dataset}: no {by} is known of these clips: --fold-by group keeps recordings together"
+            )
+        return replace(self, split=fold_splits(units, folds, fold), notes=())
+
+    def versions(self, augment: Sequence[str]) -> dict[str, Versions]:
+        """By modality: the clean stream and those of `augment`, in that order."""
+        found = {m: [s] for m, s in (("audio", self.audio), ("visual", self.visual)) if s is not None}
+        for name in augment:
+            found[self.modality_of(name)].append(self.variant(name))
+        return {modality: Versions(tuple(streams)) for modality, streams in found.items()}
+
+    def batch(self, clips: Tensor, modalities: Sequence[str]) -> Batch:
+        """Steps of some clips, without noise."""
+        return Batch(clips, *(self.stream(m).batch(clips) if m in modalities else None for m in MODALITIES))
+
+    def batches(self, draws: Iterable[Draw], modalities: Sequence[str], augment: Sequence[str] = ()) -> Iterator[Batch]:
+        """The steps of each draw; a background thread reads ahead what is not in memory."""
+        versions = self.versions(augment)
+
+        def steps(draw: Draw, modality: str) -> Steps | None:
+            if modality not in modalities:
+                return None
+            if modality not in draw.versions:
+                return self.stream(modality).batch(draw.clips)
+            return versions[modality].batch(draw.clips, draw.versions[modality])
+
+        def make(draw: Draw) -> Batch:
+            return Batch(draw.clips, *(steps(draw, modality) for modality in MODALITIES))
+
+        streams = [s for m in modalities for s in versions[m].streams]
+        if any(isinstance(s, Stored) for s in streams):
+            return prefetch(make, draws, AHEAD)
+        return map(make, draws)
 
 
 def features_from_store(
@@ -93,14 +173,16 @@ def features_from_store(
     visual: str | None,
     device: torch.device | str = "cpu",
     *,
+    variants: Sequence[str] = (),
     tier: str = "auto",
     budget_bytes: int | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Features:
-    """One or two streams of a store, over the union of their clips.
+    """One or two streams of a store, and noise variants of them, over the union of their clips.
 
     Args:
         audio, visual: stream names; None leaves the modality out.
+        variants: noise variants of these streams, to train with or to test on.
         tier: where the values are kept; see `Store.reader`.
         budget_bytes: of memory, for both streams together; None: half of what is free.
         tell: called with a line for each stream: what is kept where, and why.
@@ -110,17 +192,18 @@ def features_from_store(
         UsageError: a stream is of the other modality or has no feature vectors, or a split is missing.
     """
     names = {"audio": audio, "visual": visual}
-    streams = {}
+    wanted = [(modality, name) for modality, name in names.items() if name is not None]
+    wanted += [(check_variant(store, name, names), name) for name in dict.fromkeys(variants)]
+    streams: dict[str, Stream] = {}
     if budget_bytes is None:
         budget_bytes = available_bytes() // 2
-    for modality, name in names.items():
-        if name is not None:
-            check_fit(store, store.spec(name), modality)
-            choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
-            tell(choice.describe())
-            streams[modality] = stream_from(store, choice, torch.device(device))
-            if choice.tier == "ram":
-                budget_bytes = max(0, budget_bytes - choice.bytes)
+    for modality, name in wanted:
+        check_fit(store, store.spec(name), modality)
+        choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
+        tell(choice.describe())
+        streams[name] = stream_from(store, choice, torch.device(device))
+        if choice.tier == "ram":
+            budget_bytes = max(0, budget_bytes - choice.bytes)
     group = store.clips.column("group")
     ids = store.clips.column("id")
     everything = Features(
@@ -131,9 +214,12 @@ def features_from_store(
         labels=torch.from_numpy(store.clips.labels(store.classes)),
         split=store.clips.column("split"),
         groups=np.where(group == None, ids, group),  # noqa: E711 - elementwise
-        audio=streams.get("audio"),
-        visual=streams.get("visual"),
+        audio=streams.get(audio or ""),
+        visual=streams.get(visual or ""),
         digest=store.digest([name for name in names.values() if name is not None]),
+        variants={name: streams[name] for name in variants},
+        variant_digests={name: store.digest([name]) for name in variants},
+        units=units_of(store.clips.column("speaker")),
     )
     return usable(everything, str(store.path))
 
@@ -165,7 +251,25 @@ def usable(features: Features, where: str) -> Features:
         audio=audio,
         visual=visual,
         notes=notes,
+        variants={name: stream.select(index) for name, stream in features.variants.items()},
+        units={by: values[kept] for by, values in features.units.items()},
     )
+
+
+def units_of(speakers: np.ndarray) -> dict[str, np.ndarray]:
+    """What may stay together in a fold, of those that every clip tells: see `Features.units`."""
+    units = {"speaker": speakers, "session": np.array([session_of(s) for s in speakers], object)}
+    return {by: values for by, values in units.items() if (values != None).all()}  # noqa: E711 - elementwise
+
+
+def check_variant(store: "Store", name: str, names: Mapping[str, str | None]) -> str:
+    """The modality of a noise variant. Raises UsageError unless it is one of the streams that are used."""
+    for modality, base in names.items():
+        if base is not None and "@" in name and name.partition("@")[0] == base:
+            return modality
+    used = " or ".join(base for base in names.values() if base)
+    there = [n for n in store.streams() if "@" in n and n.partition("@")[0] in names.values()]
+    raise UsageError(f"{name} is no noise variant of {used}; the store has: {', '.join(there) or 'none'}")
 
 
 def check_fit(store: "Store", spec: StreamSpec, modality: str) -> None:

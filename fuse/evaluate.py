@@ -3,14 +3,15 @@
 Shape legend: n clips, c classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .data import Features
+from .data import Draw, Features
 from .models.base import FusionModel, Output
 
 BATCH_CLIPS = 256
@@ -49,25 +50,41 @@ class Predictions:
 
 
 def predict(
-    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str], **options: Any
+    model: FusionModel,
+    features: Features,
+    clips: np.ndarray,
+    modalities: Sequence[str],
+    *,
+    versions: Mapping[str, Tensor] | None = None,
+    augment: Sequence[str] = (),
+    hidden: Sequence[str] = (),
+    **options: Any,
 ) -> Predictions:
     """Answers about some clips, in evaluation mode; the model's mode is restored.
 
     Args:
         clips: (n,) indices into the features.
         modalities: that the model takes.
+        versions, augment: which noise variant each clip is taken from; see `data.Draw`.
+        hidden: modalities that the model is not shown.
         options: passed on to the model (`brff=False`).
     """
     training = model.training
     model.eval()
     index = torch.from_numpy(clips)
     outputs: list[Output] = []
+    draws = (
+        Draw(index[part], {m: v[part] for m, v in (versions or {}).items()})
+        for part in torch.arange(len(index)).split(BATCH_CLIPS)
+    )
     with torch.inference_mode():
-        for _, audio, visual in features.batches(index.split(BATCH_CLIPS), modalities):
+        for _, audio, visual in features.batches(draws, modalities, augment):
+            audio = audio.absent() if audio is not None and "audio" in hidden else audio
+            visual = visual.absent() if visual is not None and "visual" in hidden else visual
             outputs.append(model(audio, visual, **options))
     model.train(training)
     present = {
-        m: features.stream(m).present[clips] if m in modalities else np.zeros(len(clips), bool)
+        m: features.stream(m).present[clips] if m in modalities and m not in hidden else np.zeros(len(clips), bool)
         for m in ("audio", "visual")
     }
     return Predictions(

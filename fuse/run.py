@@ -121,12 +121,18 @@ class Run:
         return predict(self.model(device), features, features.clips(split, modalities), modalities)
 
 
-def run_name(config: RunConfig, features_digest: str) -> str:
-    """A folder's name: readable first, then a digest of the settings and of the features."""
+def run_name(config: RunConfig, features: Features) -> str:
+    """A folder's name: readable first, then a digest of the settings and of the features.
+
+    Settings at their defaults are left out of it, so that one that is added later does not make old runs strangers.
+    """
     parts = [config.model]
     parts += ["without-" + "-".join(config.removed)] if config.removed else []
+    parts += [config.balance] if config.balance != "none" else []
     parts += [config.ratio.replace(":", "-")] if len(takes(config.model)) == 2 or config.ratio != "1:1" else []
-    identity = json.dumps([FORMAT, config.to_dict(), features_digest], sort_keys=True)
+    parts += [f"fold{config.fold}"] if config.folds else []
+    used = [features.digest, *(features.variant_digests[name] for name in config.augment)]
+    identity = json.dumps([FORMAT, config.changes(), used], sort_keys=True)
     return "_".join([*parts, f"seed{config.seed}", hashlib.sha256(identity.encode()).hexdigest()[:10]])
 
 
@@ -169,7 +175,7 @@ def save_run(
         },
         **provenance,
     }
-    target = out / run_name(config, features.digest)
+    target = out / run_name(config, features)
     try:
         out.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=out))

@@ -1,6 +1,10 @@
-"""Which clips train, which choose (dev) and which test: the store's splits, with dev carved out of train where it is missing."""
+"""Which clips train, which choose (dev) and which test: the store's splits or those of a fold.
+
+Where the store has no dev split, one is carved out of train.
+"""
 
 import hashlib
+import re
 
 import numpy as np
 
@@ -60,3 +64,35 @@ def carve(groups: np.ndarray, train: np.ndarray, where: str) -> np.ndarray:
     enough = int(np.searchsorted(np.cumsum(counts[order]), DEV_SHARE * counts.sum())) + 1
     chosen = names[order[: min(enough, len(names) - 1)]]
     return np.flatnonzero(train & np.isin(groups.astype(str), chosen))
+
+
+def fold_splits(units: np.ndarray, folds: int, fold: int) -> np.ndarray:
+    """The splits of one fold of a cross-validation: a fold is test, the one after it dev, all others train.
+
+    Units are dealt in turn in the order of a seeded hash, the largest first: the same on every machine, and about as many clips
+    in each fold. Over all folds, every clip is a test clip once.
+
+    Args:
+        units: (n,) text; clips of one unit stay together.
+
+    Raises:
+        UsageError: fewer units than folds.
+    """
+    names, number, counts = np.unique(units.astype(str), return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        raise UsageError(
+            f"{folds} folds of {len(names)} units ({', '.join(names[:3])}, …): expected at most one a unit"
+        )
+    key = [(-int(counts[i]), hashlib.sha256(f"{DEV_SEED}:{names[i]}".encode()).digest()) for i in range(len(names))]
+    fold_of = np.empty(len(names), int)
+    fold_of[sorted(range(len(names)), key=key.__getitem__)] = np.arange(len(names)) % folds
+    mine = fold_of[number]
+    result = np.full(len(units), "train", object)
+    result[mine == fold] = "test"
+    result[mine == (fold + 1) % folds] = "dev"
+    return result
+
+
+def session_of(speaker: str | None) -> str | None:
+    """IEMOCAP's session of a speaker, who is named after it (`Ses01F`); None for any other name."""
+    return speaker[:5] if speaker is not None and re.fullmatch(r"Ses0[1-5][FM]", speaker) else None

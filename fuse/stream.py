@@ -127,6 +127,56 @@ class Stored(Stream):
         return replace(self, lengths=self.lengths[clips], present=self.present[index], rows=self.rows[index])
 
 
+@dataclass(frozen=True)
+class Constant(Stream):
+    """A stream whose every step has one value; lengths and masks are those of another."""
+
+    like: Stream = field(repr=False)
+    value: Tensor = field(repr=False)
+
+    def batch(self, clips: Tensor) -> Steps:
+        steps = self.like.batch(clips)
+        return Steps(self.value.to(steps.values.device).expand(steps.values.shape), steps.mask)
+
+    def select(self, clips: Tensor) -> "Constant":
+        return constant(self.like.select(clips), self.value)
+
+
+def constant(like: Stream, value: Tensor) -> Constant:
+    """Args: value: (l,), of every step."""
+    return Constant(like.name, like.rate_hz, like.length, like.lengths, like.present, like.digest, like, value)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A stream and its noise variants: which of them a clip is taken from is chosen anew for every batch.
+
+    Attributes:
+        streams: the clean one first; all of the same clips and features.
+    """
+
+    streams: tuple[Stream, ...]
+
+    def batch(self, clips: Tensor, versions: Tensor) -> Steps:
+        """Some clips, each from the version of that number, padded to the longest of them.
+
+        Args:
+            clips, versions: (b,) int64 on the CPU.
+        """
+        parts = [(index, self.streams[v].batch(clips[index])) for v in versions.unique().tolist()
+                 for index in [torch.nonzero(versions == v).flatten()]]  # fmt: skip
+        if len(parts) == 1:
+            return parts[0][1]
+        like = parts[0][1].values
+        t = max(steps.mask.shape[1] for _, steps in parts)
+        values = like.new_zeros(len(clips), t, *like.shape[2:])
+        mask = torch.zeros(len(clips), t, dtype=torch.bool, device=like.device)
+        for index, steps in parts:
+            rows = index.to(like.device)
+            values[rows, : steps.mask.shape[1]], mask[rows, : steps.mask.shape[1]] = steps.values, steps.mask
+        return Steps(values, mask)
+
+
 def from_packed(packed: "Packed", spec: "StreamSpec", clips: int, device: torch.device) -> Resident:
     """A stream as the store loads it, with a place for each of all its clips."""
     starts, lengths, present = np.zeros(clips, np.int64), np.zeros(clips, np.int64), np.zeros(clips, bool)

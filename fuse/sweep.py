@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from ..store.errors import UsageError
-from .config import PARTS, RunConfig, pretraining
+from .config import PARTS, RunConfig, starting_points
+from .contribution import contribution
 from .data import Features
 from .evaluate import predict
 from .metrics import scores
@@ -23,6 +24,7 @@ from .progress import Progress
 from .recipes import run_config
 from .run import Run, load_run, run_name, save_run
 from .train import clips_of, train
+from .unfinished import FOLDER, Unfinished
 from .workers import run_parallel
 
 
@@ -84,9 +86,9 @@ def run_sweep(
     missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
     for config in dict.fromkeys([*configs, *missing]):
         for split in ("train", "dev", "test"):
-            clips_of(features, split, config)
+            clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
-    progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features.digest) for c in reused])
+    progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     try:
         if workers > 1 and len(missing) > 1:
             first = [c for c in missing if not starting_points(c)]
@@ -107,7 +109,7 @@ def obtain(
 ) -> Run:
     """The finished run of this configuration: the one on disk, or a new one."""
     if is_finished(config, features, out):
-        return load_run(out / run_name(config, features.digest))
+        return load_run(out / run_name(config, features))
     starts = {m: obtain(p, features, out, device, provenance, progress) for m, p in starting_points(config).items()}
     branches: dict[str, SingleModality] = {}
     for modality, run in starts.items():
@@ -117,12 +119,15 @@ def obtain(
     began = time.monotonic()
     progress.start(config)
     share = len(takes(config.model))
+    unfinished = Unfinished(out / FOLDER / run_name(config, features))
+    features = features.folded(config.folds, config.fold, config.fold_by)
     trained = train(
         config,
         features,
         branches=branches,
         device=device,
         on_epoch=lambda epoch: progress.advance(config, epoch, share),
+        unfinished=unfinished,
     )
     modalities = takes(config.model)
     results: dict[str, Any] = {"best": trained.best}
@@ -132,19 +137,13 @@ def obtain(
         alone = None
         if isinstance(trained.model, BalanceMLA) and config.brff:
             alone = predict(trained.model, features, clips, modalities, brff=False)
-        results[split] = scores(predictions, alone)
+        results[split] = scores(predictions, alone) | contribution(trained.model, features, clips, modalities)
     seconds = round(time.monotonic() - began, 2)
     origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
     run = save_run(out, config, features, trained, results, predictions, provenance | origin)
+    unfinished.remove()
     progress.finish(run)
     return run
-
-
-def starting_points(config: RunConfig) -> dict[str, RunConfig]:
-    """The runs of one modality that a run starts from; none for models that start afresh."""
-    if config.model != "balancemla" or config.pretrain_epochs == 0:
-        return {}
-    return {modality: pretraining(config, modality) for modality in ("audio", "visual")}
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:
@@ -153,7 +152,7 @@ def needed(config: RunConfig) -> Iterable[RunConfig]:
 
 
 def is_finished(config: RunConfig, features: Features, out: Path) -> bool:
-    return (out / run_name(config, features.digest) / "config.json").is_file()
+    return (out / run_name(config, features) / "config.json").is_file()
 
 
 def work(config: RunConfig) -> int:

@@ -1,34 +1,47 @@
 """Training one model: a flat function with its epoch loop in sight.
 
-*Source:* Sec. 4.1.2 for the phases, learning rates and batch sizes (see `recipes.py`). Ours: AdamW, a constant learning rate
-within a phase, clipping of the gradient's norm, and the choice of the epoch by accuracy on the dev split, ties by lower loss. The
-test split is not looked at here.
+*Source:* Sec. 4.1.2 for the phases, learning rates and batch sizes (see `recipes.py`). Ours: AdamW, a learning rate that is
+constant within a phase after its warm-up, clipping of the gradient's norm, and the choice of the epoch by accuracy on the dev
+split, ties by lower loss; where training clips are given noise, dev clips are judged once clean and once with it. The test split
+is not looked at here.
 
-The same seed, features, thread count and libraries give the same weights, bit for bit, on a CPU.
+The same seed, features, thread count and libraries give the same weights, bit for bit, on a CPU; also after a kill.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from ..store.errors import BmlaError, UsageError
+from .balance.base import Balance, Step
+from .balance.table import build as build_balance
 from .config import RunConfig
-from .data import Features
-from .evaluate import Predictions, predict
-from .metrics import branch_accuracy, mean, own_class_alpha
-from .models.balancemla import BalanceMLA
-from .models.base import FusionModel, loss
+from .contribution import quick_contribution
+from .data import Draw, Features
+from .diagnostics import Running, dev_figures, gradient_norm
+from .evaluate import predict
+from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import build, takes
+from .unfinished import (
+    Unfinished,
+    below,
+    load_optimiser,
+    optimiser_tensors,
+    prefixed,
+    random_states,
+    set_random_states,
+)
 
 Epoch = dict[str, Any]
+DEV_NOISE_SEED = 0  # not the run's seed: all runs of a sweep are judged on the same copies
 
 
 class Diverged(BmlaError, ArithmeticError):
@@ -50,91 +63,233 @@ class Trained:
     best: Epoch
 
 
+@dataclass
+class Standing:
+    """How far a training is.
+
+    Attributes:
+        phase, epoch: the phase, and how many of its epochs are done.
+        stale: epochs of this phase since a better one.
+        best: the entry of the best epoch so far, and its weights.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    stale: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    best: Epoch = field(default_factory=lambda: {"dev_accuracy": -1.0, "dev_loss": math.inf})
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
 def train(
     config: RunConfig,
     features: Features,
     *,
     branches: Mapping[str, SingleModality] | None = None,
+    teachers: Mapping[str, SingleModality] | None = None,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    unfinished: Unfinished | None = None,
 ) -> Trained:
     """Trains one model and keeps the weights of its best epoch on dev.
 
     Args:
-        branches: trained single-modality models that a BalanceMLA run starts from; None: fresh weights.
+        features: with the splits to use (`Features.folded` has been called).
+        branches: trained single-modality models that a run starts from; None: fresh weights.
+        teachers: trained single-modality models that a balance method learns from.
         device: where the features are.
         on_epoch: called with each entry of the history.
+        unfinished: where to keep the state of the training, and to go on from where there is one; None: nowhere.
 
     Raises:
-        Diverged: the loss became NaN or infinite.
+        Diverged: the loss became NaN or infinite; the best weights before it are in `unfinished`.
         UsageError: a split has no clip with the model's modality.
     """
+    place = torch.device(device)
     modalities = takes(config.model)
     train_clips, dev_clips = (clips_of(features, split, config) for split in ("train", "dev"))
-    lambdas = {"audio": config.lambda_audio, "visual": config.lambda_visual}
-    class_weights = inverse_frequency(features, train_clips).to(device) if config.class_weights else None
-    labels = features.labels.to(device)
+    class_weights = inverse_frequency(features, train_clips).to(place) if config.class_weights else None
+    labels = features.labels.to(place)
     order = torch.Generator().manual_seed(config.seed)
-    history: list[Epoch] = []
-    best: Epoch = {"dev_accuracy": -1.0, "dev_loss": math.inf}
-    best_weights: dict[str, Tensor] = {}
+    judged, versions = with_noisy_copies(dev_clips, features, config.augment)
+    now = Standing()
 
-    with seeded(config.seed, torch.device(device)):
-        model = fresh_model(config, features, train_clips).to(device)
+    with seeded(config.seed, place):
+        model = fresh_model(config, features, train_clips).to(place)
         if branches:
-            assert isinstance(model, BalanceMLA)
             model.start_from(branches)
-        for phase, epochs, lr in (
-            ("train", config.epochs, config.lr),
-            ("finetune", config.finetune_epochs, config.finetune_lr),
-        ):
-            groups = model.parameter_groups()
+        balance = build_balance(config, model, len(features.classes), teachers or {}).to(place)
+        resumed = go_on(unfinished, model, balance, order, place, now)
+        for phase, (name, epochs, lr) in enumerate(phases(config)):
+            if phase < now.phase:
+                continue
+            groups = model.parameter_groups() | {"balance": [p for p in balance.parameters() if p.requires_grad]}
+            groups = {owner: parameters for owner, parameters in groups.items() if parameters}
+            rates = {owner: lr * scale for owner, scale in rate_scales(config, groups).items()}
             parameters = [p for group in groups.values() for p in group]
-            scale = {"audio": config.lr_scale_audio, "visual": config.lr_scale_visual, "shared": 1.0}
             optimiser = torch.optim.AdamW(
-                [{"params": group, "lr": lr * scale[owner]} for owner, group in groups.items()],
+                [{"params": group, "lr": torch.tensor(rates[owner], device=place)} for owner, group in groups.items()],
                 weight_decay=config.weight_decay,
                 fused=True,
             )
-            for _ in range(epochs):
+            if resumed:
+                load_optimiser(optimiser, below("optimiser", resumed))
+                resumed = {}
+            for epoch_number in range(now.epoch, epochs):
                 model.train()
-                shuffled = torch.from_numpy(train_clips)[torch.randperm(len(train_clips), generator=order)]
-                summed_loss = torch.zeros((), device=device)
-                summed_norms = torch.zeros(len(groups), device=device)
-                batches = shuffled.split(config.batch_size)
-                for clips, audio, visual in features.batches(batches, modalities):
-                    batch_loss = loss(
-                        model(audio, visual), audio, visual, labels[clips.to(labels.device)], lambdas, class_weights
+                running = Running(tuple(groups), place)
+                draws = shuffled(train_clips, config, features, order)
+                for step_number, (clips, audio, visual) in enumerate(
+                    features.batches(draws, modalities, config.augment), epoch_number * len(draws)
+                ):
+                    audio, visual = balance.inputs(audio, visual)
+                    with torch.autocast(place.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                        output = model(audio, visual)
+                    step = Step(
+                        model, audio, visual, labels[clips.to(place)], output, class_weights, config.label_smoothing
                     )
                     optimiser.zero_grad()
-                    batch_loss.backward()
+                    loss = balance.backward(step)
                     norms = torch.stack([gradient_norm(group) for group in groups.values()])
                     clip_grads_with_norm_(parameters, config.clip_norm, norms.square().sum().sqrt())
+                    warm = min(1.0, (step_number + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+                    scales = balance.scales(step)
+                    for group, owner in zip(optimiser.param_groups, groups, strict=True):
+                        group["lr"].copy_(torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * warm))
                     optimiser.step()
-                    summed_loss += batch_loss.detach() * len(
-                        clips
-                    )  # read once an epoch: a look at every step would wait
-                    summed_norms += norms
-                epoch: Epoch = {"phase": phase, "epoch": len(history) + 1, "lr": lr}
-                epoch["train_loss"] = float(summed_loss) / len(train_clips)
+                    running.add(step, loss, norms, scales)
+                epoch: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr, **running.figures()}
                 if not math.isfinite(epoch["train_loss"]):
-                    raise Diverged(
-                        f"{config.model}, seed {config.seed}: the loss is no number any more in epoch {epoch['epoch']} "
-                        f"(learning rate {lr:g}, batches of {config.batch_size}): try a lower --lr"
-                    )
-                epoch |= dev_scores(predict(model, features, dev_clips, modalities))
-                epoch |= {
-                    f"grad_norm_{owner}": norm / len(batches)
-                    for owner, norm in zip(groups, summed_norms.tolist(), strict=True)
-                }
-                history.append(epoch)
-                if (epoch["dev_accuracy"], -epoch["dev_loss"]) > (best["dev_accuracy"], -best["dev_loss"]):
-                    best = epoch
-                    best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+                    raise Diverged(diverged(config, epoch, lr, unfinished, now))
+                epoch |= dev_figures(
+                    predict(model, features, judged, modalities, versions=versions, augment=config.augment)
+                )
+                epoch |= quick_contribution(model, features, dev_clips, modalities)
+                epoch |= balance.figures()
+                balance.end_epoch(epoch)
+                now.history.append(epoch)
+                now.stale += 1
+                if rank(epoch) > rank(now.best):
+                    now.best, now.stale = epoch, 0
+                    now.weights = {key: value.clone() for key, value in model.state_dict().items()}
+                now.epoch = epoch_number + 1
+                if unfinished is not None and unfinished.due():
+                    keep(unfinished, model, balance, optimiser, order, place, now)
                 on_epoch(epoch)
+                if 0 < config.patience <= now.stale:
+                    break
+            now.phase, now.epoch, now.stale = phase + 1, 0, 0
 
-    model.load_state_dict(best_weights)
-    return Trained(model.eval(), history, best)
+    model.load_state_dict(now.weights)
+    return Trained(model.eval(), now.history, now.best)
+
+
+def phases(config: RunConfig) -> tuple[tuple[str, int, float], ...]:
+    """Name, epochs and learning rate of each."""
+    return ("train", config.epochs, config.lr), ("finetune", config.finetune_epochs, config.finetune_lr)
+
+
+def rate_scales(config: RunConfig, owners: Mapping[str, Any]) -> dict[str, float]:
+    """By parameter group: its factor on the learning rate."""
+    scales = {"audio": config.lr_scale_audio, "visual": config.lr_scale_visual}
+    return {owner: scales.get(owner, 1.0) for owner in owners}
+
+
+def shuffled(train_clips: np.ndarray, config: RunConfig, features: Features, order: torch.Generator) -> list[Draw]:
+    """An epoch's batches: every training clip once, with noise that is drawn anew."""
+    index = torch.from_numpy(train_clips)[torch.randperm(len(train_clips), generator=order)]
+    versions = noise(len(index), features, config.augment, order)
+    parts = torch.arange(len(index)).split(config.batch_size)
+    return [Draw(index[part], {m: v[part] for m, v in versions.items()}) for part in parts]
+
+
+def noise(clips: int, features: Features, augment: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
+    """Versions for a `Draw`, by modality. No clip has noise in both of its modalities: there is always one to rely on.
+
+    Nothing, sound or sight is spoilt, each as often; each noise of a modality as often.
+    """
+    counts = {m: len(v.streams) - 1 for m, v in features.versions(augment).items() if len(v.streams) > 1}
+    spoilt = torch.randint(len(counts) + 1, (clips,), generator=generator) if counts else None
+    return {
+        modality: torch.randint(1, count + 1, (clips,), generator=generator) * (spoilt == number)
+        for number, (modality, count) in enumerate(counts.items(), 1)
+    }
+
+
+def with_noisy_copies(
+    clips: np.ndarray, features: Features, augment: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Tensor]]:
+    """Clips and versions for `evaluate.predict`: every clip clean, and once more as training draws it, the same in every epoch."""
+    if not augment:
+        return clips, {}
+    drawn = noise(len(clips), features, augment, torch.Generator().manual_seed(DEV_NOISE_SEED))
+    return np.concatenate([clips, clips]), {m: torch.cat([torch.zeros_like(v), v]) for m, v in drawn.items()}
+
+
+def rank(epoch: Epoch) -> tuple[float, float]:
+    """The better epoch has the greater rank."""
+    return epoch["dev_accuracy"], -epoch["dev_loss"]
+
+
+def keep(
+    unfinished: Unfinished,
+    model: FusionModel,
+    balance: Balance,
+    optimiser: torch.optim.Optimizer,
+    order: torch.Generator,
+    device: torch.device,
+    now: Standing,
+) -> None:
+    """Writes all that the next epoch depends on."""
+    tensors = {
+        **prefixed("model", model.state_dict()),
+        **prefixed("balance", balance.state_dict()),
+        **prefixed("optimiser", optimiser_tensors(optimiser)),
+        **prefixed("random", random_states(order, device)),
+        **prefixed("best", now.weights),
+    }
+    unfinished.write(tensors, {"torch": torch.__version__, **standing_document(now)})
+
+
+def standing_document(now: Standing) -> dict[str, Any]:
+    return {"phase": now.phase, "epoch": now.epoch, "stale": now.stale, "history": now.history, "best": now.best}
+
+
+def go_on(
+    unfinished: Unfinished | None,
+    model: FusionModel,
+    balance: Balance,
+    order: torch.Generator,
+    device: torch.device,
+    now: Standing,
+) -> dict[str, Tensor]:
+    """Puts a state that was kept back into everything but the optimiser; returns its tensors, empty where there is none.
+
+    A state of another torch is not used: its weights would not be those of an uninterrupted run.
+    """
+    state = unfinished.read() if unfinished is not None else None
+    if state is None or state[1].get("torch") != torch.__version__ or not state[1]["history"]:
+        return {}
+    tensors, document = state
+    model.load_state_dict(below("model", tensors))
+    balance.load_state_dict(below("balance", tensors))
+    set_random_states(below("random", tensors), order, device)
+    now.phase, now.epoch, now.stale = document["phase"], document["epoch"], document["stale"]
+    now.history, now.best = document["history"], document["best"]
+    now.weights = {name: value.to(device) for name, value in below("best", tensors).items()}
+    return tensors
+
+
+def diverged(config: RunConfig, epoch: Epoch, lr: float, unfinished: Unfinished | None, now: Standing) -> str:
+    """Keeps the best weights so far, and says what happened."""
+    line = (
+        f"{config.model}, seed {config.seed}: the loss is no number any more in epoch {epoch['epoch']} "
+        f"(learning rate {lr:g}, batches of {config.batch_size}): try a lower --lr"
+    )
+    if unfinished is None or not now.weights:
+        return line
+    unfinished.write(prefixed("best", now.weights), {"diverged": epoch["epoch"], **standing_document(now)})
+    return f"{line}; the weights of epoch {now.best['epoch']} are kept in {unfinished.path}"
 
 
 def clips_of(features: Features, split: str, config: RunConfig) -> np.ndarray:
@@ -155,30 +310,11 @@ def fresh_model(config: RunConfig, features: Features, train_clips: np.ndarray) 
     return model
 
 
-def dev_scores(predictions: Predictions) -> Epoch:
-    """What an epoch is judged by, and what is drawn as learning curves."""
-    truth = predictions.labels
-    alpha = own_class_alpha(predictions)
-    return {
-        "dev_loss": float(-predictions.result[np.arange(len(truth)), truth].mean(dtype=np.float64)),
-        "dev_accuracy": float((predictions.predicted == truth).mean()),
-        "dev_accuracy_audio": branch_accuracy(predictions, "audio"),
-        "dev_accuracy_visual": branch_accuracy(predictions, "visual"),
-        "alpha": mean(alpha[~np.isnan(alpha)]),
-    }
-
-
 def inverse_frequency(features: Features, train_clips: np.ndarray) -> Tensor:
     """(c,) weights n / (c n_c): a batch drawn at random has a mean weight of one. Zero for a class that never occurs."""
     counts = np.bincount(features.labels.numpy()[train_clips], minlength=len(features.classes))
     weights = np.divide(len(train_clips), len(counts) * counts, out=np.zeros(len(counts)), where=counts > 0)
     return torch.from_numpy(weights).float()
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """Zero where nothing has a gradient."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return get_total_norm(gradients) if gradients else torch.zeros((), device=parameters[0].device)
 
 
 @contextmanager

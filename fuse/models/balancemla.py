@@ -54,18 +54,14 @@ class BalanceMLA(FusionModel):
         if brff and self.audio_brff is not None and self.visual_brff is not None:
             fused_audio = self.audio_brff(f_audio, f_visual, visual.mask)
             fused_visual = self.visual_brff(f_visual, f_audio, audio.mask)
-        result_audio, pooled_audio = self.audio.classify(fused_audio, audio.mask)
-        result_visual, pooled_visual = self.visual.classify(fused_visual, visual.mask)
+        result_audio, z_audio = self.audio.classify(fused_audio, audio.mask)
+        result_visual, z_visual = self.visual.classify(fused_visual, visual.mask)
+        pooled_audio, pooled_visual = z_audio, z_visual
         if self.gate_input == "brff":
             pooled_audio, pooled_visual = masked_mean(fused_audio, audio.mask), masked_mean(fused_visual, visual.mask)
         weights = self.decision(pooled_audio, pooled_visual, torch.stack([audio.present, visual.present], 1))
         result = mix(weights, result_audio, result_visual, self.mix_what)
-        return Output(result, result_audio, result_visual, weights[:, 0])
-
-    def start_from(self, branches: Mapping[str, SingleModality]) -> None:
-        """Takes over trained single-modality models; a branch that is not given keeps its fresh weights."""
-        for modality, model in branches.items():
-            self.get_submodule(modality).load_state_dict(model.get_submodule(modality).state_dict())
+        return Output(result, result_audio, result_visual, weights[:, 0], z_audio, z_visual)
 
 
 def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> FusionModel:

@@ -3,6 +3,7 @@
 Shape legend, for all of `models/`: b clips, t steps, l feature length of a stream, d model width, c classes, h heads.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,10 @@ class Steps(NamedTuple):
         """(b,) bool: the clip has this modality."""
         return self.mask.any(1)
 
+    def absent(self) -> "Steps":
+        """The same clips without this modality."""
+        return Steps(self.values, torch.zeros_like(self.mask))
+
 
 class Output(NamedTuple):
     """Log-probabilities of some clips.
@@ -42,12 +47,16 @@ class Output(NamedTuple):
         audio, visual: (b, c): the answer of each branch, for models whose branches have heads of their own; None
             otherwise. Without meaning for a clip that lacks the modality.
         alpha: (b, 1) or (b, c): the share of the audio branch in the result; None for models without decision fusion.
+        pooled_audio, pooled_visual: (b, d_m): z of each modality, what its answer is read from; None for models that join the
+            modalities before they are pooled. Zero for a clip that lacks the modality.
     """
 
     result: Tensor
     audio: Tensor | None = None
     visual: Tensor | None = None
     alpha: Tensor | None = None
+    pooled_audio: Tensor | None = None
+    pooled_visual: Tensor | None = None
 
 
 class Standardise(nn.Module):
@@ -81,6 +90,15 @@ class FusionModel(nn.Module):
                 part.mean.copy_(mean)
                 part.std.copy_(std)
 
+    def mean_of(self, modality: str) -> Tensor:
+        """(l,) what `set_statistics` said is the mean."""
+        return next(p.mean for p in self.get_submodule(modality).modules() if isinstance(p, Standardise))
+
+    def start_from(self, branches: Mapping[str, "FusionModel"]) -> None:
+        """Takes over trained models of one modality; a branch that is not given keeps its fresh weights."""
+        for modality, model in branches.items():
+            self.get_submodule(modality).load_state_dict(model.get_submodule(modality).state_dict())
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each modality's own parts, and those that both share."""
         groups: dict[str, list[nn.Parameter]] = {"audio": [], "visual": [], "shared": []}
@@ -90,23 +108,57 @@ class FusionModel(nn.Module):
         return {owner: parameters for owner, parameters in groups.items() if parameters}
 
 
-def loss(
+class Losses(NamedTuple):
+    """Cross-entropies of some clips, scalars; None for a modality without an answer of its own."""
+
+    result: Tensor
+    audio: Tensor | None
+    visual: Tensor | None
+
+
+def losses(
     output: Output,
     audio: Steps | None,
     visual: Steps | None,
     labels: Tensor,
-    lambdas: dict[str, float],
-    class_weights: Tensor | None,
-) -> Tensor:
-    """CE(result) + lambda_a CE(audio) + lambda_v CE(visual); a branch is not asked about clips that lack its modality.
+    class_weights: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Losses:
+    """The mean cross-entropy of the result, and that of each modality over the clips that have it.
 
-    *Source:* "independently adjust the objectives of each modality" (abstract); the paper gives no formula, this one is ours.
+    Args:
+        labels: (b,) int64.
+        class_weights: (c,) factors on the clips of each class; None: all ones.
+        smoothing: of the labels, 0 to below 1: that share of the target is spread evenly over all classes.
     """
-    total = F.nll_loss(output.result, labels, weight=class_weights)
-    for modality, steps, answer in (("audio", audio, output.audio), ("visual", visual, output.visual)):
-        if steps is not None and answer is not None and lambdas[modality] > 0:
-            present = steps.present.to(answer.dtype)
-            weight = present if class_weights is None else present * class_weights[labels]
-            each = F.nll_loss(answer, labels, reduction="none") * weight
-            total = total + lambdas[modality] * each.sum() / weight.sum().clamp(min=1e-12)
-    return total
+    per_modality = (
+        None
+        if steps is None or answer is None
+        else cross_entropy(answer, labels, class_weights, smoothing, steps.present)
+        for steps, answer in ((audio, output.audio), (visual, output.visual))
+    )
+    return Losses(cross_entropy(output.result, labels, class_weights, smoothing), *per_modality)
+
+
+def cross_entropy(
+    logs: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    present: Tensor | None = None,
+) -> Tensor:
+    """Mean cross-entropy over the clips that are present, weighted by class; zero where none is.
+
+    Args:
+        logs: (b, c) log-probabilities.
+        present: (b,) bool; None: all are.
+    """
+    each = F.nll_loss(logs, labels, reduction="none")
+    if smoothing:
+        each = (1 - smoothing) * each - smoothing * logs.mean(1)
+    if present is None and class_weights is None:
+        return each.mean()
+    weight = torch.ones_like(each) if class_weights is None else class_weights[labels]
+    if present is not None:
+        weight = weight * present
+    return (each * weight).sum() / weight.sum().clamp(min=1e-12)

@@ -4,7 +4,7 @@ Importing this file is light: a model's own file, and torch with it, is imported
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -24,37 +24,62 @@ class ModelEntry:
         summary: one line for a person.
         paper: sections, figures and tables.
         file: the file of this folder whose `build` makes it.
+        reads: the settings that it looks at, of those that not every model does.
+        heads: each modality has an answer of its own (`Output.audio`, `Output.visual`), trained by a loss of its own.
+        starts: the runs of one modality that it starts from, by modality.
     """
 
     takes: tuple[str, ...]
     summary: str
     paper: str
     file: str
+    reads: tuple[str, ...] = ()
+    heads: bool = False
+    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 BOTH = ("audio", "visual")
+ENCODER = ("width", "layers", "heads", "dropout", "norm")
+RATIO = ("ratio", "ratio_mode")
+LAMBDAS = ("lambda_audio", "lambda_visual")
+PARTS = ("attention", "brff_layers", "brff", "adf", "clw", "gate_input", "mix")
+PHASES = ("pretrain_epochs", "pretrain_lr", "finetune_epochs", "finetune_lr")
 MODELS: dict[str, ModelEntry] = {
-    "transformer-ao": ModelEntry(("audio",), "Transformer on sound alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer"),
+    "transformer-ao": ModelEntry(
+        ("audio",), "Transformer on sound alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer", ENCODER
+    ),
     "transformer-vo": ModelEntry(
-        ("visual",), "Transformer on sight alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer"
+        ("visual",), "Transformer on sight alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer", ENCODER
     ),
     "transformer": ModelEntry(
         BOTH,
         "Transformer on both, concatenated in the proportion of --ratio",
         "Sec. 3.1, Fig. 1, Table 1",
         "transformer",
+        (*ENCODER, *RATIO),
     ),
     "balancemla-ao": ModelEntry(
-        ("audio",), "BalanceMLA's audio branch, trained alone", "Sec. 4.1.2, Tables 1-2", "balancemla"
+        ("audio",),
+        "BalanceMLA's audio branch, trained alone",
+        "Sec. 4.1.2, Tables 1-2",
+        "balancemla",
+        (*ENCODER, *RATIO),
     ),
     "balancemla-vo": ModelEntry(
-        ("visual",), "BalanceMLA's visual branch, trained alone", "Sec. 4.1.2, Tables 1-2", "balancemla"
+        ("visual",),
+        "BalanceMLA's visual branch, trained alone",
+        "Sec. 4.1.2, Tables 1-2",
+        "balancemla",
+        (*ENCODER, *RATIO),
     ),
     "balancemla": ModelEntry(
         BOTH,
         "both branches, joined by bilateral residual fusion (BRFF), adaptive (ADF) and class-level (CLW) weights",
         "Sec. 3.2, Fig. 2-3, Tables 1-3",
         "balancemla",
+        (*ENCODER, *RATIO, *LAMBDAS, *PARTS, *PHASES),
+        heads=True,
+        starts={"audio": "balancemla-ao", "visual": "balancemla-vo"},
     ),
 }
 

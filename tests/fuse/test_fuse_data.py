@@ -42,7 +42,7 @@ def test_a_batch_holds_just_the_clips_values_and_masks(data: st.DataObject) -> N
         visual=visual,
     )
     chosen = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=8))
-    audio, _ = features.batch(torch.tensor(chosen), ("audio", "visual"))
+    audio = features.batch(torch.tensor(chosen), ("audio", "visual")).audio
     assert audio is not None
     assert audio.values.dtype == torch.float16
     assert audio.values.shape == (len(chosen), max(1, *[lengths[i] or 0 for i in chosen]), 3)
@@ -56,8 +56,8 @@ def test_a_batch_holds_just_the_clips_values_and_masks(data: st.DataObject) -> N
 
 def test_a_modality_that_is_not_asked_for_is_none() -> None:
     features = features_from_arrays([0, 1, 0, 1], SPLIT, audio=arrays([2] * 4), visual=arrays([2] * 4))
-    assert features.batch(torch.tensor([0]), ("audio",))[1] is None
-    assert features.batch(torch.tensor([0]), ("visual",))[0] is None
+    assert features.batch(torch.tensor([0]), ("audio",)).visual is None
+    assert features.batch(torch.tensor([0]), ("visual",)).audio is None
 
 
 def test_a_clip_with_only_invalid_steps_lacks_the_modality() -> None:

@@ -172,7 +172,7 @@ def use(path: Path) -> None:
     assert len(loaded.predictions) > 0
 
 
-def test_names_tell_settings_apart(tiny: Tiny) -> None:
+def test_names_tell_settings_apart(tiny: Tiny, features: Features) -> None:
     configs = [
         tiny("balancemla"),
         tiny("balancemla", seed=1),
@@ -181,7 +181,7 @@ def test_names_tell_settings_apart(tiny: Tiny) -> None:
         tiny("balancemla", lr=1e-3),
         tiny("balancemla-ao"),
     ]
-    names = [run_name(c, "digest") for c in configs] + [run_name(configs[0], "other features")]
+    names = [run_name(c, features) for c in configs] + [run_name(configs[0], replace(features, digest="0" * 64))]
     assert len(set(names)) == len(names)
     assert names[2].startswith("balancemla_1-2_seed0_")
     assert names[3].startswith("balancemla_without-clw_1-1_seed0_")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bmla.fuse import train as module
+from bmla.fuse.balance.base import Balance
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.evaluate import Predictions, predict
@@ -188,8 +188,8 @@ def test_a_modality_masked_throughout_gives_the_other_ones_result(tiny: Tiny, ma
 def test_a_loss_that_is_no_number_stops_the_run(
     tiny: Tiny, features: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.loss
-    monkeypatch.setattr(module, "loss", lambda *a: real(*a) * float("nan"))
+    real = Balance.objective
+    monkeypatch.setattr(Balance, "objective", lambda *a: real(*a) * float("nan"))
     with pytest.raises(
         Diverged, match=r"transformer, seed 0: the loss is no number any more in epoch 1 .* try a lower --lr"
     ):

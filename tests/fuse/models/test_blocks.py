@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from bmla.fuse.models.base import Input, Output, Standardise, Steps, loss
+from bmla.fuse.models.base import Input, Output, Standardise, Steps, losses
 from bmla.fuse.models.blocks import Attention, Encoder, Project, attend, masked_mean, positions
 
 
@@ -89,22 +89,32 @@ def test_statistics_are_saved_with_the_weights() -> None:
     assert set(Standardise(3).state_dict()) == {"mean", "std"}
 
 
-def test_loss_is_the_written_out_sum_and_asks_no_branch_about_a_missing_modality() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_losses_are_the_written_out_means_and_ask_no_branch_about_a_missing_modality(
+    weighted: bool, smoothing: float
+) -> None:
     generator = torch.Generator().manual_seed(0)
     result, audio, visual = (torch.randn(3, 4, generator=generator).log_softmax(-1) for _ in range(3))
     labels = torch.tensor([0, 2, 3])
     sound = Steps(torch.zeros(3, 1, 1), torch.tensor([[True], [False], [True]]))
     sight = Steps(torch.zeros(3, 1, 1), torch.tensor([[True], [True], [True]]))
     weights = torch.tensor([1.0, 1.0, 2.0, 0.5])
-    lambdas = {"audio": 0.5, "visual": 2.0}
 
-    def nll(answer: torch.Tensor, clips: list[int], weighted: bool) -> float:
-        w = [float(weights[labels[i]]) if weighted else 1.0 for i in clips]
-        return sum(-float(answer[i, labels[i]]) * x for i, x in zip(clips, w, strict=True)) / sum(w)
+    def mean(answer: torch.Tensor, clips: list[int]) -> float:
+        total = norm = 0.0
+        for i in clips:
+            w = float(weights[labels[i]]) if weighted else 1.0
+            target = [smoothing / 4 + (1 - smoothing) * (c == labels[i]) for c in range(4)]
+            total += w * sum(-float(answer[i, c]) * float(t) for c, t in enumerate(target))
+            norm += w
+        return total / norm
 
-    for weighted in (False, True):
-        expected = (
-            nll(result, [0, 1, 2], weighted) + 0.5 * nll(audio, [0, 2], weighted) + 2 * nll(visual, [0, 1, 2], weighted)
-        )
-        got = loss(Output(result, audio, visual), sound, sight, labels, lambdas, weights if weighted else None)
-        assert float(got) == pytest.approx(expected, rel=1e-5)
+    got = losses(
+        Output(result, audio, visual), sound, sight, labels, weights if weighted else None, smoothing=smoothing
+    )
+    for value, expected in zip(
+        got, (mean(result, [0, 1, 2]), mean(audio, [0, 2]), mean(visual, [0, 1, 2])), strict=True
+    ):
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert losses(Output(result), sound, sight, labels)[1:] == (None, None)

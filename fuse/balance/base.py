@@ -1,0 +1,138 @@
+"""What a balance method may change about a step of training. This one changes nothing: it is `none`.
+
+The epoch loop of `train.py` asks five questions of it, in this order:
+
+    inputs     which modalities of which clips does the model see?          (modality dropout)
+    objective  what is minimised?                                           (joint-aux, G-Blending, UMT, PMR)
+    backward   how do gradients come from it?                               (MMPareto, MLA)
+    scales     by which factor is each parameter group's update shrunk?     (OGM, AGM)
+    end_epoch  what does it learn from an epoch's figures?                  (G-Blending)
+
+A method is a module, so that what it remembers (running means, prototypes, teachers) are its buffers and submodules: they move
+to the device, and are saved and loaded, with everything else. Its parameters, where it has any, are trained with the model's.
+
+Shape legend: see `models/base.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.base import FusionModel, Losses, Output, Steps, losses
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+
+MODALITIES = ("audio", "visual")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch and what the model answered.
+
+    Attributes:
+        audio, visual: as the model saw them.
+        labels: (b,) int64.
+        class_weights, smoothing: of every cross-entropy; see `models.base.losses`.
+    """
+
+    model: FusionModel
+    audio: Steps | None
+    visual: Steps | None
+    labels: Tensor
+    output: Output
+    class_weights: Tensor | None = None
+    smoothing: float = 0.0
+
+    @cached_property
+    def losses(self) -> Losses:
+        """Of the model's own answers."""
+        return self.of(self.output)
+
+    def of(self, output: Output) -> Losses:
+        """Of other answers about the same clips."""
+        return losses(output, self.audio, self.visual, self.labels, self.class_weights, self.smoothing)
+
+    @property
+    def both(self) -> Tensor:
+        """(b,) bool: the clips that have both modalities, the only ones between which anything can be balanced."""
+        present = [s.present for s in (self.audio, self.visual) if s is not None]
+        return torch.stack(present).all(0) if len(present) == 2 else torch.zeros_like(present[0])
+
+    def unimodal(self) -> tuple[Tensor, Tensor]:
+        """(b, c) log-probabilities of each modality alone, audio first, for methods that compare them; no gradient.
+
+        A model whose modalities have no answers of their own is asked again, once without each.
+        """
+        assert self.audio is not None
+        assert self.visual is not None
+        if self.output.audio is not None and self.output.visual is not None:
+            return self.output.audio.detach(), self.output.visual.detach()
+        with torch.no_grad():
+            return (
+                self.model(self.audio, self.visual.absent()).result,
+                self.model(self.audio.absent(), self.visual).result,
+            )
+
+
+class Balance(nn.Module):
+    """See the module. Methods override what they change."""
+
+    def __init__(self, config: "RunConfig"):
+        super().__init__()
+        self.lambdas: dict[str, float] = {"audio": config.lambda_audio, "visual": config.lambda_visual}
+        self.modality_dropout = config.modality_dropout
+
+    def inputs(self, audio: Steps | None, visual: Steps | None) -> tuple[Steps | None, Steps | None]:
+        """The batch that the model shall see. Random choices come from torch's global generator, which the run seeds.
+
+        Modality dropout: of that share of the clips with both modalities one is hidden, either as often.
+        """
+        if audio is None or visual is None or self.modality_dropout == 0:
+            return audio, visual
+        draw = torch.rand(len(audio.mask), device=audio.mask.device)
+        both = audio.present & visual.present
+        hide_audio = both & (draw < self.modality_dropout / 2)
+        hide_visual = both & ~hide_audio & (draw < self.modality_dropout)
+        return hide(audio, hide_audio), hide(visual, hide_visual)
+
+    def objective(self, step: Step) -> Tensor:
+        """Scalar: CE(result) + lambda_a CE(audio) + lambda_v CE(visual), for models whose modalities have heads.
+
+        *Source:* "independently adjust the objectives of each modality" (abstract); the paper gives no formula, this one is ours.
+        """
+        total = step.losses.result
+        for modality in MODALITIES:
+            own: Tensor | None = getattr(step.losses, modality)
+            if own is not None and self.lambdas[modality] > 0:
+                total = total + self.lambdas[modality] * own
+        return total
+
+    def backward(self, step: Step) -> Tensor:
+        """Leaves gradients in every parameter's `.grad` (which are None before), and returns the loss to report, scalar."""
+        total = self.objective(step)
+        total.backward()
+        return total.detach()
+
+    def scales(self, step: Step) -> Mapping[str, Tensor]:
+        """Scalars by parameter group ("audio", "visual", "shared"); a group that is not named keeps its whole update.
+
+        A factor on the *update*: AdamW divides a factor on the gradient out again.
+        """
+        return {}
+
+    def end_epoch(self, epoch: Mapping[str, Any]) -> None:
+        """Called with the figures of each epoch (`train_loss`, `dev_loss`, `dev_loss_audio`, …) before the next begins."""
+
+    def figures(self) -> dict[str, float]:
+        """What this method did since the last call, for the epoch's line in the metrics file."""
+        return {}
+
+
+def hide(steps: Steps, clips: Tensor) -> Steps:
+    """The same steps, without those of some clips, (b,) bool."""
+    return Steps(steps.values, steps.mask & ~clips[:, None])

@@ -1,0 +1,82 @@
+"""What each modality is worth to a trained model: its Shapley value in a game of two players.
+
+    phi_audio = ((v(av) - v(v)) + (v(a) - v(nothing))) / 2,   phi_visual likewise;   phi_audio + phi_visual = v(av) - v(nothing)
+
+v is the accuracy with only those modalities shown. *Source:* Shapley (1953); Hu et al. (2022, SHAPE) for audio-visual learning.
+A modality that is not shown is either "absent" (masked: what the model does with a clip that lacks it) or "mean" (every step is the
+mean of the training clips, so that its length still tells something). With nothing shown, the model can only guess: v(nothing) is the
+accuracy of the best constant answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .data import Features
+from .evaluate import Predictions, predict
+from .models.base import FusionModel
+from .stream import constant
+
+MODALITIES = ("audio", "visual")
+QUICK_CLIPS = 32  # of dev, every epoch: a few per cent of an epoch's time
+
+
+def shapley(both: float, audio: float, visual: float, nothing: float) -> dict[str, float]:
+    """The value of each modality, from v of the four subsets."""
+    return {
+        "audio": (both - visual + audio - nothing) / 2,
+        "visual": (both - audio + visual - nothing) / 2,
+    }
+
+
+def contribution(
+    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str], impute: bool = True
+) -> dict[str, Any]:
+    """Shapley values on some clips, for models of two modalities; empty for others.
+
+    Only clips that have both modalities count: what is not there cannot be taken away.
+
+    Returns:
+        shapley_absent_audio, shapley_absent_visual, shapley_mean_audio, shapley_mean_visual (without `impute` the first two).
+    """
+    if len(modalities) < 2:
+        return {}
+    there = np.all([features.stream(m).present[clips] for m in MODALITIES], axis=0)
+    clips = clips[there]
+    if not len(clips):
+        return {}
+    labels = features.labels.numpy()[clips]
+    nothing = float(np.bincount(labels).max() / len(labels))
+    both = accuracy(predict(model, features, clips, modalities))
+    result = {}
+    for name in ("absent", "mean") if impute else ("absent",):
+        shown = {}
+        for alone, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
+            if name == "absent":
+                answers = predict(model, features, clips, modalities, hidden=(other,))
+            else:
+                answers = predict(model, with_mean(features, model, other), clips, modalities)
+            shown[alone] = accuracy(answers)
+        values = shapley(both, shown["audio"], shown["visual"], nothing)
+        result |= {f"shapley_{name}_{modality}": value for modality, value in values.items()}
+    return result
+
+
+def quick_contribution(
+    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str]
+) -> dict[str, Any]:
+    """Of a fixed few of the clips, spread evenly over them."""
+    few = clips[np.linspace(0, len(clips) - 1, min(QUICK_CLIPS, len(clips))).astype(int)]
+    return contribution(model, features, few, modalities, impute=False)
+
+
+def accuracy(predictions: Predictions) -> float:
+    return float((predictions.predicted == predictions.labels).mean())
+
+
+def with_mean(features: Features, model: FusionModel, modality: str) -> Features:
+    """The same clips, with every step of one modality at the mean of the training clips, which the model knows."""
+    changed = constant(features.stream(modality), model.mean_of(modality))
+    return replace(features, audio=changed) if modality == "audio" else replace(features, visual=changed)
