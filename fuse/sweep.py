@@ -4,27 +4,22 @@ The single-modality models that BalanceMLA starts from are runs as well, kept in
 share them does, and so does the next sweep.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..store.errors import UsageError
+from ..store.errors import BmlaError, UsageError
+from .condition import Condition
 from .config import PARTS, RunConfig, starting_points
-from .contribution import contribution
 from .data import Features
-from .evaluate import predict
-from .metrics import scores
-from .models.balancemla import BalanceMLA
-from .models.single import SingleModality
 from .models.table import takes
-from .progress import Progress
+from .obtain import Task, is_finished, obtain
+from .progress import Progress, describe
 from .recipes import run_config
-from .run import Run, load_run, run_name, save_run
-from .train import clips_of, train
-from .unfinished import FOLDER, Unfinished
+from .run import Run, run_name
+from .train import Diverged, clips_of
 from .workers import run_parallel
 
 
@@ -56,11 +51,26 @@ def grid(
     return list(dict.fromkeys(configs))
 
 
+class RunsFailed(BmlaError):
+    """Some runs of a sweep could not be trained; all others are done.
+
+    Attributes:
+        runs: the finished ones, in the order asked for.
+        failed: what went wrong, by configuration.
+    """
+
+    def __init__(self, runs: list[Run], failed: Mapping[RunConfig, str]):
+        lines = "".join(f"\n  {describe(config)}: {what}" for config, what in failed.items())
+        super().__init__(f"{len(failed)} of {len(failed) + len(runs)} runs failed:{lines}")
+        self.runs, self.failed = runs, dict(failed)
+
+
 def run_sweep(
     configs: Sequence[RunConfig],
     features: Features,
     out: Path,
     *,
+    conditions: Sequence[Condition] = (),
     device: torch.device | str = "cpu",
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -71,6 +81,7 @@ def run_sweep(
 
     Args:
         out: folder of the runs.
+        conditions: that every run is tested under, besides clean.
         device: where the features are.
         workers: processes that train side by side, on a CPU; 1: this one, with as many threads as torch is set to.
         threads: of each worker.
@@ -78,81 +89,43 @@ def run_sweep(
 
     Raises:
         UsageError: no configuration; or as `train`, before anything is trained where it can be told.
-        Diverged: the loss of a run became NaN; the runs before it are kept.
+        RunsFailed: some could not be trained (their loss became NaN); raised when all others are done.
     """
     if not configs:
         raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
-    progress = progress or Progress()
+    task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
     missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
+    untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
     for config in dict.fromkeys([*configs, *missing]):
         for split in ("train", "dev", "test"):
             clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
-    progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
+    task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
+    failed: dict[RunConfig, str] = {}
     try:
-        if workers > 1 and len(missing) > 1:
+        if workers > 1 and len(missing) + len(untested) > 1:
             first = [c for c in missing if not starting_points(c)]
-            waves = (first, [c for c in missing if starting_points(c)])
-            run_parallel(waves, features, out, provenance or {}, progress, min(workers, len(missing)), threads)
-        return [obtain(config, features, out, device, dict(provenance or {}), progress) for config in configs]
+            waves = (first, [*(c for c in missing if starting_points(c)), *untested])
+            failed = run_parallel(waves, task, min(workers, len(missing) + len(untested)), threads)
+        runs = []
+        for config in configs:
+            if broken := [failed[c] for c in needed(config) if c in failed]:
+                failed[config] = broken[0]
+                continue
+            try:
+                runs.append(obtain(config, task))
+            except Diverged as error:
+                failed[config] = str(error)
     finally:
-        progress.end()
-
-
-def obtain(
-    config: RunConfig,
-    features: Features,
-    out: Path,
-    device: torch.device | str,
-    provenance: dict[str, Any],
-    progress: Progress,
-) -> Run:
-    """The finished run of this configuration: the one on disk, or a new one."""
-    if is_finished(config, features, out):
-        return load_run(out / run_name(config, features))
-    starts = {m: obtain(p, features, out, device, provenance, progress) for m, p in starting_points(config).items()}
-    branches: dict[str, SingleModality] = {}
-    for modality, run in starts.items():
-        branch = run.model(device)
-        assert isinstance(branch, SingleModality)
-        branches[modality] = branch
-    began = time.monotonic()
-    progress.start(config)
-    share = len(takes(config.model))
-    unfinished = Unfinished(out / FOLDER / run_name(config, features))
-    features = features.folded(config.folds, config.fold, config.fold_by)
-    trained = train(
-        config,
-        features,
-        branches=branches,
-        device=device,
-        on_epoch=lambda epoch: progress.advance(config, epoch, share),
-        unfinished=unfinished,
-    )
-    modalities = takes(config.model)
-    results: dict[str, Any] = {"best": trained.best}
-    for split in ("dev", "test"):  # the only look at the test split, after the epoch was chosen on dev
-        clips = clips_of(features, split, config)
-        predictions = predict(trained.model, features, clips, modalities)
-        alone = None
-        if isinstance(trained.model, BalanceMLA) and config.brff:
-            alone = predict(trained.model, features, clips, modalities, brff=False)
-        results[split] = scores(predictions, alone) | contribution(trained.model, features, clips, modalities)
-    seconds = round(time.monotonic() - began, 2)
-    origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
-    run = save_run(out, config, features, trained, results, predictions, provenance | origin)
-    unfinished.remove()
-    progress.finish(run)
-    return run
+        task.progress.end()
+    if failed:
+        raise RunsFailed(runs, {c: failed[c] for c in configs if c in failed})
+    return runs
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:
     """A run and those that it starts from."""
     return (*starting_points(config).values(), config)
-
-
-def is_finished(config: RunConfig, features: Features, out: Path) -> bool:
-    return (out / run_name(config, features) / "config.json").is_file()
 
 
 def work(config: RunConfig) -> int:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bmla.fuse import sweep as module
+from bmla.fuse import obtain as module
 from bmla.fuse.config import RunConfig, pretraining
 from bmla.fuse.data import Features
 from bmla.fuse.evaluate import predict
