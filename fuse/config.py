@@ -165,17 +165,7 @@ def starting_points(config: RunConfig) -> dict[str, RunConfig]:
 def pretraining(config: RunConfig, modality: str) -> RunConfig:
     """The run whose best weights a run starts one branch from; the same for all that can share it."""
     model = model_entry(config.model).starts[modality]
-    alone = replace(config, model=model, balance="none", epochs=config.pretrain_epochs, lr=config.pretrain_lr)
-    return canonical(replace(alone, augment=tuple(a for a in config.augment if modality_of(config, a) == modality)))
-
-
-def modality_of(config: RunConfig, variant: str) -> str:
-    """Of which of the run's two streams this is a noise variant."""
-    base = variant.partition("@")[0]
-    for modality in ("audio", "visual"):
-        if base == getattr(config, modality):
-            return modality
-    raise UsageError(f"augment: {variant} is no variant of {config.audio} or {config.visual}")
+    return canonical(replace(config, model=model, balance="none", epochs=config.pretrain_epochs, lr=config.pretrain_lr))
 
 
 # The settings that only some models or balance methods look at.
@@ -212,8 +202,10 @@ def canonical(config: RunConfig) -> RunConfig:
     ratio = default.ratio if "ratio" in unread else str(parse_ratio(config.ratio))
     if ratio == "1:1":
         unread |= {"ratio_mode"}
-    values = {name: getattr(default, name) for name in unread}
-    return replace(config, **values | {"ratio": ratio, "augment": tuple(sorted(set(config.augment)))})
+    values = {name: getattr(default, name) for name in unread} | {"ratio": ratio}
+    seen = [getattr(config, modality) for modality in entry.takes]
+    values["augment"] = tuple(sorted({name for name in config.augment if name.partition("@")[0] in seen}))
+    return replace(config, **values)
 
 
 def check_names(config: RunConfig) -> None:

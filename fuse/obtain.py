@@ -26,7 +26,11 @@ from .unfinished import FOLDER, Unfinished
 
 @dataclass(frozen=True)
 class Task:
-    """What all runs of a sweep share: see `run_sweep`."""
+    """What all runs of a sweep share; see `sweep.run_sweep`.
+
+    Attributes:
+        resume: a run that was killed goes on from its last state; False: such states are thrown away.
+    """
 
     features: Features
     out: Path
@@ -34,6 +38,7 @@ class Task:
     device: torch.device | str
     provenance: dict[str, Any]
     progress: Progress
+    resume: bool = True
 
     def untested(self, config: RunConfig) -> list[Condition]:
         """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
@@ -74,6 +79,8 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
     task.progress.start(config)
     share = len(takes(config.model))
     unfinished = Unfinished(task.out / FOLDER / name)
+    if not task.resume:
+        unfinished.remove()
     features = task.features.folded(config.folds, config.fold, config.fold_by)
     trained = train(
         config,

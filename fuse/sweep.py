@@ -28,12 +28,17 @@ def grid(
     ratios: Sequence[str],
     seeds: Sequence[int],
     removals: Sequence[Sequence[str]] = ((),),
+    augmentations: Sequence[Sequence[str]] = ((),),
+    folds: int = 0,
+    fold_numbers: Sequence[int] = (0,),
     **wishes: Any,
 ) -> list[RunConfig]:
     """The runs of a sweep, each once: a model of one modality has no ratio and no parts, so it stands once a seed.
 
     Args:
         removals: parts of BalanceMLA to do without; each entry is a setting of its own.
+        augmentations: noise variants to train with; each entry is a setting of its own.
+        folds, fold_numbers: of a cross-validation, and which of its folds; 0 and (0,): the store's own splits.
         wishes: see `recipes.run_config`.
     """
     configs = [
@@ -41,11 +46,16 @@ def grid(
             model,
             ratio="1:1" if len(takes(model)) == 1 else ratio,
             seed=seed,
+            augment=tuple(augment),
+            folds=folds,
+            fold=fold,
             **{**wishes, **{part: part not in removed for part in PARTS}},
         )
         for model in models
         for removed in removals
+        for augment in augmentations
         for ratio in ratios
+        for fold in fold_numbers
         for seed in seeds
     ]
     return list(dict.fromkeys(configs))
@@ -91,9 +101,15 @@ def run_sweep(
         UsageError: no configuration; or as `train`, before anything is trained where it can be told.
         RunsFailed: some could not be trained (their loss became NaN); raised when all others are done.
     """
+    task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
+    return train_all(configs, task, workers, threads)
+
+
+def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, threads: int = 1) -> list[Run]:
+    """As `run_sweep`."""
     if not configs:
         raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
-    task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
+    features, out = task.features, task.out
     missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
     untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
     for config in dict.fromkeys([*configs, *missing]):
