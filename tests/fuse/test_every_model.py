@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from bmla.commands.fuse import fuse
 from bmla.fuse.models.table import MODELS
 
-SMALL = "--layers 1 --width 8 --heads 2 --epochs 1 --finetune-epochs 1 --gru-units 4 --threads 1 --workers 1 --json --quiet"
+SMALL = (
+    "--layers 1 --width 8 --heads 2 --epochs 1 --finetune-epochs 1 --gru-units 4 --threads 1 --workers 1 --json --quiet"
+)
 
 
 def test_every_model_trains_from_a_store_and_lands_in_one_report(
