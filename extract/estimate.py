@@ -6,12 +6,11 @@ import numpy as np
 import torch
 
 from .executors import FEEDERS_PER_GPU
-from .pipeline import Task, run_shard
+from .pipeline import DEVICE_STAGES, Task, run_shard
 from .plan import LIMIT_SEED, Plan
 from .tools import Tools
 
 SAMPLE_CLIPS = 6
-DEVICE_STAGES = ("detect", "encode: ")  # how the names of stages that run on the device begin
 
 
 @dataclass(frozen=True)

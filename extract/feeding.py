@@ -5,6 +5,7 @@ Several batches are on their way at once, also across shards: the device waits o
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,7 +24,21 @@ from ..store.shard import ClipFeatures
 from . import media
 from .arena import Arena, Stored
 from .encoders.base import Crops
-from .pipeline import BATCH_CLIPS, Decoded, Done, Ready, Task, Times, batches, decode, detect, finish_all, prepare
+from .pipeline import (
+    BATCH_CLIPS,
+    HAND_OVER,
+    Decoded,
+    Done,
+    Ready,
+    Task,
+    Times,
+    batches,
+    decode,
+    detect,
+    finish_all,
+    prepare,
+    time_of_device,
+)
 from .tools import Kit, Tools
 
 AHEAD = 2  # batches that are being decoded, and as many that are being prepared, while one is on the device
@@ -129,25 +144,31 @@ def run_fed(
     coming = batches_of(tasks, tools)
     decoding: deque[Batch] = deque()
     preparing: deque[Batch] = deque()
+    mark = time.perf_counter()  # every second of this process from here on is counted once: see `HAND_OVER`
     try:
         while True:
             while len(decoding) < AHEAD and (batch := next(coming, None)):
                 batch.slots = [feeding.free.popleft() for _ in batch.clips]
                 feeding.decode(batch)
                 decoding.append(batch)
-            if decoding and len(preparing) < AHEAD:
-                batch = decoding.popleft()
+            if not decoding and not preparing:
+                return
+            looks = decoding and len(preparing) < AHEAD
+            batch = (decoding if looks else preparing).popleft()
+            times = batch.job.times
+            known = time_of_device(times.seconds)
+            if looks:
                 look_for_faces(batch, tools, feeding)
                 preparing.append(batch)
-            elif preparing:
-                batch = preparing.popleft()
+            else:
                 encode(batch, tools, feeding)
                 advance(len(batch.clips))
-                if batch.last:
-                    job = batch.job
-                    yield Done(job.task, job.results, job.worked_s, job.times)
-            else:
-                return
+            now, known = time.perf_counter(), time_of_device(times.seconds) - known
+            times.add(HAND_OVER, max(0.0, now - mark - known))
+            mark = now
+            if not looks and batch.last:
+                job = batch.job
+                yield Done(job.task, job.results, job.worked_s, job.times)
     except BrokenProcessPool as error:
         raise WorkerDied("a feeding process died (out of memory?): run the same command again to go on") from error
     finally:

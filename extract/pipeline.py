@@ -10,7 +10,7 @@ does not grow with the shard, and the same shard gives the same bytes on the sam
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,11 @@ BATCH_CLIPS = 16  # 16 LRW clips hold 91 MB of frames
 # No clip's fault: stops the extraction. A GPU that has failed once fails in every later call.
 NO_CLIPS_FAULT = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 MESSAGE_CHARS = 300
+
+DEVICE_STAGES = ("detect", "encode: ")  # how the names of stages that run on the device begin
+HAND_OVER = (
+    "wait: hand over"  # of a fed device's process: all that is neither work nor waiting, such as giving results on
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,18 @@ class Times:
     def join(self, other: "Times") -> None:
         for stage, seconds in other.seconds.items():
             self.add(stage, seconds)
+
+
+def time_of_device(seconds: Mapping[str, float]) -> float:
+    """Seconds that a device's process spent, by stage: work on the device and waiting; not the work of its feeders."""
+    return sum(s for stage, s in seconds.items() if stage.startswith((*DEVICE_STAGES, "wait")))
+
+
+def busy_share(seconds: Mapping[str, float]) -> float | None:
+    """How much of the time of the devices' processes was work on the device; None where nobody fed any."""
+    if not any(stage.startswith("wait") for stage in seconds):
+        return None
+    return sum(s for stage, s in seconds.items() if stage.startswith(DEVICE_STAGES)) / time_of_device(seconds)
 
 
 @dataclass(frozen=True)

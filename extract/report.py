@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .estimate import DEVICE_STAGES, Estimate
+from .estimate import Estimate
 from .extraction import Summary
+from .pipeline import busy_share
 from .plan import Plan
 
 MOST_REASONS = 5
@@ -64,10 +65,9 @@ def profile_lines(summary: Summary) -> Iterator[str]:
     for stage, seconds in sorted(work.items(), key=lambda item: -item[1]):
         yield f"    {seconds:9.1f} s  {seconds / total:6.1%}  {stage}"
     if waited := {k: s for k, s in summary.stages.items() if k.startswith("wait")}:
-        device = sum(s for k, s in work.items() if k.startswith(DEVICE_STAGES))
         for stage, seconds in waited.items():
             yield f"    {seconds:9.1f} s          {stage}"
-        yield f"  the device's process was busy {device / (device + sum(waited.values())):.0%} of its time"
+        yield f"  the device's process was busy {busy_share(summary.stages):.0%} of its time"
 
 
 def human_time(seconds: float) -> str:
