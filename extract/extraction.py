@@ -12,7 +12,7 @@ from ..store.lock import writer_lock
 from .executors import run_here, run_in_processes, run_on_gpus
 from .pipeline import Done, Task, Times
 from .plan import Plan, add_streams, open_target
-from .remaining import Remaining, failed_shards, joined, missing_shards, tasks_of
+from .remaining import Remaining, joined, tasks_of, what_remains
 
 WRITES_AHEAD = 2  # shards in memory that wait for the disk
 
@@ -72,9 +72,7 @@ def extract(
     store = open_target(plan)
     with writer_lock(store.path):
         add_streams(plan, store)
-        remaining = missing_shards(plan, store)
-        if plan.config.retry_failed:
-            remaining += failed_shards(plan, store)
+        remaining = what_remains(plan, store)
         todo = sum(r.clips for r in remaining)
         begin(max(0, len(plan.clips) - todo), len(plan.clips))
         began, times, writing, written, seconds = perf_counter(), Times(), Times(), 0, 0.0

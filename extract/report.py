@@ -51,10 +51,17 @@ def summary_lines(summary: Summary) -> Iterator[str]:
 
 
 def estimate_line(plan: Plan, found: Estimate) -> str:
-    """How long it will take."""
+    """How long what is left will take."""
+    if not found.left:
+        return f"nothing is left to do: all {len(plan.clips)} clips are in {plan.config.store}"
     failed = f"; {found.failed} of them failed" if found.failed else ""
     where = "without the cluster's help, " if plan.config.cluster else ""
-    return f"{where}about {human_time(found.seconds)} for {len(plan.clips)} clips, by {found.clips} tried here{failed}"
+    clips = (
+        f"{found.left} clips"
+        if found.left == len(plan.clips)
+        else f"the {found.left} of {len(plan.clips)} clips that are left"
+    )
+    return f"{where}about {human_time(found.seconds)} for {clips}, by {found.clips} tried here{failed}"
 
 
 def profile_lines(summary: Summary) -> Iterator[str]:

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from bmla.extract.arena import KEPT_BYTES, Arena
-from bmla.extract.estimate import estimate
 from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
 from bmla.extract.faces.finding import FaceFinding
@@ -221,14 +220,6 @@ def test_babble_is_made_of_the_clips_that_are_extracted(tree, tmp_path):
     assert clean.shape == noisy.shape
     assert np.abs(clean - noisy).mean() > 0.1
     assert str(tree) not in json.dumps(store.spec("audio.logspec@babble=0").to_dict())
-
-
-def test_an_estimate_grows_with_the_clips_and_says_what_failed(plan, tmp_path: Path):
-    found = estimate(plan)
-    assert found.seconds > 0
-    assert (found.clips, found.failed) == (4, 0)
-    twice = estimate(replace(plan, config=replace(plan.config, workers=1000)))
-    assert twice.seconds < found.seconds / 10
 
 
 def test_sound_that_is_no_number_is_one_record(tmp_path):
