@@ -28,7 +28,7 @@ from .encoders.base import Encoder, Sight, Sound
 from .faces.detections import Faces
 from .faces.finding import FaceFinding, wanted_frames
 from .faces.quality import quality_of_sight
-from .quality import quality_of_sound
+from .quality import quality_of_files, quality_of_sound
 from .tools import Kit, Tools
 
 BATCH_CLIPS = 16  # 16 LRW clips hold 91 MB of frames
@@ -102,6 +102,7 @@ class Decoded:
     clip: Clip
     sound: Sound | Failure | None = None
     frames: media.Frames | Failure | None = None
+    files: dict[str, float] = field(default_factory=dict)  # facts on both modalities
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
         raise StoreError(
             f"{root}: the data set's folder is gone (an unmounted disk?): run the same command again to go on"
         )
-    return Decoded(clip, sound, frames)
+    return Decoded(clip, sound, frames, quality_of_files(clip, root))
 
 
 def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
@@ -178,10 +179,10 @@ def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
 def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], kit: Kit, times: Times) -> Ready:
     """Follows the face, adds the streams' noise, and lets each encoder take what it needs of sound or sight."""
     clip = decoded.clip
-    quality: dict[str, dict[str, float]] = {}
+    quality = {takes: dict(decoded.files) for takes in ("sound", "sight")}
     taken: dict[str, Sound | Sight | Failure | None] = {"sound": decoded.sound, "sight": None}
     if isinstance(decoded.sound, Sound):
-        quality["sound"] = quality_of_sound(decoded.sound)
+        quality["sound"] |= quality_of_sound(decoded.sound)
     if isinstance(decoded.frames, Failure):
         taken["sight"] = decoded.frames
     elif decoded.frames is not None:
@@ -189,7 +190,7 @@ def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], ki
         with times.of("landmarks"):
             taken["sight"] = attempt(clip, "face", follow, clip, frames, faces, kit)
         if isinstance(taken["sight"], Sight):
-            quality["sight"] = quality_of_sight(taken["sight"])
+            quality["sight"] |= quality_of_sight(taken["sight"])
     inputs: dict[str, Any] = {}
     for name in streams:
         preparer, variant = kit.preparers[name], kit.variants.get(name)
