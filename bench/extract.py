@@ -24,8 +24,9 @@ from bmla.extract.executors import run_in_processes
 from bmla.extract.faces.sight import look
 from bmla.extract.feeding import AHEAD, run_fed
 from bmla.extract.media import read_audio, read_frames
-from bmla.extract.pipeline import Done, Task, Times, busy_share
+from bmla.extract.pipeline import Done, Task
 from bmla.extract.plan import ExtractConfig, make_plan
+from bmla.extract.times import Times, busy_share
 from bmla.extract.tools import ToolConfig, Tools
 
 STREAMS = ("audio.logspec", "audio.hubert", "mouth.roi", "mouth.dct", "face.vggface2")

@@ -9,9 +9,10 @@ import torch
 from ..store import open_store
 from ..store.errors import StoreNotFound
 from .executors import FEEDERS_PER_GPU
-from .pipeline import DEVICE_STAGES, Done, Task, run_shard
+from .pipeline import Done, Task, run_shard
 from .plan import LIMIT_SEED, Plan, open_target
 from .remaining import what_remains
+from .times import DEVICE_STAGES
 from .tools import Tools
 
 SAMPLE_CLIPS = 6

@@ -10,9 +10,10 @@ from typing import Any
 from ..store import Store
 from ..store.lock import writer_lock
 from .executors import run_here, run_in_processes, run_on_gpus
-from .pipeline import Done, Task, Times
+from .pipeline import Done, Task
 from .plan import Plan, add_streams, open_target
 from .remaining import Remaining, joined, tasks_of, what_remains
+from .times import Times
 
 WRITES_AHEAD = 2  # shards in memory that wait for the disk
 
@@ -36,7 +37,7 @@ class Summary:
     Attributes:
         seconds: of work, summed over processes.
         wall_s: from the first shard to the last.
-        stages: seconds by stage, summed over processes; see `pipeline.Times`.
+        stages: seconds by stage, summed over processes; see `times.Times`.
     """
 
     store: str

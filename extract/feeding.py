@@ -20,25 +20,12 @@ import torch
 from ..store.clips import Clip
 from ..store.errors import WorkerDied
 from ..store.processes import end_with_parent
-from ..store.shard import ClipFeatures
 from . import media
 from .arena import Arena, Stored
 from .encoders.base import Crops
-from .pipeline import (
-    BATCH_CLIPS,
-    HAND_OVER,
-    Decoded,
-    Done,
-    Ready,
-    Task,
-    Times,
-    batches,
-    decode,
-    detect,
-    finish_all,
-    prepare,
-    time_of_device,
-)
+from .finishing import BATCH_CLIPS, Ready, Results
+from .pipeline import Decoded, Done, Task, batches, decode, detect, prepare
+from .times import HAND_OVER, Times, time_of_device
 from .tools import Kit, Tools
 
 AHEAD = 2  # batches that are being decoded, and as many that are being prepared, while one is on the device
@@ -68,7 +55,7 @@ class Job:
     """A task and what is known of its results."""
 
     task: Task
-    results: dict[str, list[ClipFeatures]]
+    results: Results
     times: Times = field(default_factory=Times)
 
     @property
@@ -161,14 +148,14 @@ def run_fed(
                 look_for_faces(batch, tools, feeding)
                 preparing.append(batch)
             else:
-                encode(batch, tools, feeding)
+                encode(batch, feeding)
                 advance(len(batch.clips))
             now, known = time.perf_counter(), time_of_device(times.seconds) - known
             times.add(HAND_OVER, max(0.0, now - mark - known))
             mark = now
             if not looks and batch.last:
                 job = batch.job
-                yield Done(job.task, job.results, job.worked_s, job.times)
+                yield Done(job.task, job.results.by_stream, job.worked_s, job.times)
     except BrokenProcessPool as error:
         raise WorkerDied("a feeding process died (out of memory?): run the same command again to go on") from error
     finally:
@@ -178,7 +165,7 @@ def run_fed(
 def batches_of(tasks: Iterable[Task], tools: Tools) -> Iterator[Batch]:
     """All clips in batches that end with their task, as in `run_shard`."""
     for task in tasks:
-        job = Job(task, {name: [] for name in task.streams})
+        job = Job(task, Results(task.streams, tools.encoders))
         groups = batches(task.clips)
         for i, clips in enumerate(groups, 1):
             yield Batch(job, clips, [], i == len(groups))
@@ -197,11 +184,13 @@ def look_for_faces(batch: Batch, tools: Tools, feeding: Feeders) -> None:
     feeding.prepare(batch, placed, found)
 
 
-def encode(batch: Batch, tools: Tools, feeding: Feeders) -> None:
+def encode(batch: Batch, feeding: Feeders) -> None:
     """The networks on the device; the batch's features join those of its task."""
     ready = [in_place(r, feeding.arena) for r in answers(batch, "wait: prepare")]
-    finish_all(ready, tools, batch.job.results, batch.job.times)
+    batch.job.results.add(ready, batch.job.times)
     feeding.release(batch)
+    if batch.last:
+        batch.job.results.close(batch.job.times)
 
 
 def answers(batch: Batch, waiting: str) -> list[Any]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from .estimate import Estimate
 from .extraction import Summary
-from .pipeline import busy_share
 from .plan import Plan
+from .times import busy_share
 
 MOST_REASONS = 5
 

@@ -54,6 +54,7 @@ class FaceNetEncoder:
     """
 
     takes = "sight"
+    waits = None
     dtype = "float16"
     feature_shape: tuple[int, ...] = (EMBEDDING,)
     rate_hz = float(FRAME_RATE_HZ)

@@ -48,6 +48,7 @@ class ImageEncoder:
     """
 
     takes = "sight"
+    waits = None
     dtype = "float16"
     rate_hz = float(FRAME_RATE_HZ)
     frame_law = FRAME_LAW

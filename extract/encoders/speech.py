@@ -105,7 +105,7 @@ class SpeechEncoder:
             raise UsageError(f"{source} pools its output over time (add_adapter), which has another frame law")
         self.speech = speech
         self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_S * SAMPLE_RATE_HZ)  # samples
+        self.batch = self.waits = DeviceBatch(BATCH_S * SAMPLE_RATE_HZ)  # samples
         self.model = speech.model.eval().to(self.device)
         # Layers after the wanted one cost time only. One is kept: hidden state k is what goes into layer k + 1.
         self.model.encoder.layers = self.model.encoder.layers[: self.layers[-1] + 1]

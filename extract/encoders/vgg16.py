@@ -48,6 +48,7 @@ class Vgg16Encoder:
     """
 
     takes = "sight"
+    waits = None
     dtype = "float16"
     feature_shape: tuple[int, ...] = (FEATURES,)
     rate_hz = float(FRAME_RATE_HZ)

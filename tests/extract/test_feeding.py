@@ -18,9 +18,12 @@ from bmla.extract.arena import KEPT_BYTES, Arena
 from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
 from bmla.extract.faces.finding import FaceFinding
+from bmla.extract.failures import attempt
 from bmla.extract.feeding import run_fed
-from bmla.extract.pipeline import Done, Ready, Task, Times, attempt, busy_share, decode, finish, time_of_device
+from bmla.extract.finishing import Ready, finish
+from bmla.extract.pipeline import Done, Task, decode
 from bmla.extract.plan import ExtractConfig, make_plan
+from bmla.extract.times import Times, busy_share, time_of_device
 from bmla.extract.tools import ToolConfig, Tools
 from bmla.store import open_store
 from bmla.store.errors import StoreError, UnknownName, UsageError, WorkerDied
