@@ -6,7 +6,7 @@ Numbers that the paper gives are marked with its section; every other default is
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 
 from ..store.errors import UnknownName, UsageError
@@ -60,6 +60,8 @@ class RunConfig:
         balance: a name of `balance/table.py`.
         modality_dropout: the share of the training clips with both modalities of which one, by turns either, is hidden.
         augment: noise variants of the streams; every training clip is drawn from the clean stream or one of these, each time anew.
+        holdout: this share of the training clips, in whole groups, trains nothing: a balance method judges by it. Those that a run
+            starts from leave out the same clips.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
     """
@@ -103,6 +105,7 @@ class RunConfig:
     balance: str = "none"
     modality_dropout: float = 0.0
     augment: tuple[str, ...] = ()
+    holdout: float = 0.0
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
@@ -162,11 +165,36 @@ def starting_points(config: RunConfig) -> dict[str, RunConfig]:
     return {modality: pretraining(config, modality) for modality in model_entry(config.model).starts}
 
 
+def teachers(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs of one modality that a run's balance method learns from, by modality; none for most methods.
+
+    They are those that the model starts from, where it does, else `transformer-ao` and `-vo`, trained as long as the run itself.
+    """
+    if not balance_entry(config.balance).teachers:
+        return {}
+    if starts := starting_points(config):
+        return starts
+    names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
+    return {m: alone(config, m, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
+
+
+def prerequisites(config: RunConfig) -> list[RunConfig]:
+    """The runs that must be there before a run, each once."""
+    return list(dict.fromkeys([*starting_points(config).values(), *teachers(config).values()]))
+
+
 def pretraining(config: RunConfig, modality: str) -> RunConfig:
     """The run whose best weights a run starts one branch from; the same for all that can share it."""
-    model = model_entry(config.model).starts[modality]
-    alone = replace(config, model=model, balance="none", epochs=config.pretrain_epochs, lr=config.pretrain_lr)
-    return canonical(replace(alone, augment=tuple(a for a in config.augment if modality_of(config, a) == modality)))
+    return alone(
+        config, modality, model_entry(config.model).starts[modality], config.pretrain_epochs, config.pretrain_lr
+    )
+
+
+def alone(config: RunConfig, modality: str, model: str, epochs: int, lr: float) -> RunConfig:
+    """The same settings for a model of one modality."""
+    augment = tuple(a for a in config.augment if modality_of(config, a) == modality)
+    plain = {"balance": "none", "pretrain_epochs": 0, "finetune_epochs": 0, "augment": augment}
+    return canonical(replace(config, model=model, epochs=epochs, lr=lr, **plain))
 
 
 def modality_of(config: RunConfig, variant: str) -> str:
@@ -178,8 +206,9 @@ def modality_of(config: RunConfig, variant: str) -> str:
     raise UsageError(f"augment: {variant} is no variant of {config.audio} or {config.visual}")
 
 
-# The settings that only some models or balance methods look at.
-SPECIFIC = frozenset(name for entry in (*MODELS.values(), *BALANCES.values()) for name in entry.reads)
+# The settings that only some models look at, and those that only some models or balance methods do.
+OF_MODELS = frozenset(name for entry in MODELS.values() for name in entry.reads)
+SPECIFIC = OF_MODELS | {name for entry in BALANCES.values() for name in entry.reads}
 
 
 def canonical(config: RunConfig) -> RunConfig:
@@ -230,9 +259,25 @@ def check_names(config: RunConfig) -> None:
         if value not in known:
             raise UnknownName(what, value, known)
     parse_ratio(config.ratio)
-    fitting = balance_entry(config.balance).models or tuple(m for m, e in MODELS.items() if e.takes == BOTH)
-    if config.balance != "none" and config.model not in fitting:
-        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fitting)}")
+    if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
+        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
+    plain = {f.name: f.default for f in fields(RunConfig)}
+    for name, value in balance_entry(config.balance).sets.items():
+        if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
+            raise UsageError(f"balance {config.balance} needs {name} to be other than {plain[name]}, such as {value}")
+
+
+def fitting(balance: str) -> tuple[str, ...]:
+    """The models that a balance method goes with."""
+    method = balance_entry(balance)
+    return tuple(
+        name
+        for name, model in MODELS.items()
+        if model.takes == BOTH
+        and (not method.models or name in method.models)
+        and (model.heads or not method.heads)
+        and all(setting in model.reads or setting not in OF_MODELS for setting in method.sets)
+    )
 
 
 def check_numbers(config: RunConfig) -> None:
@@ -252,6 +297,7 @@ def check_numbers(config: RunConfig) -> None:
         "patience": (0, 100_000),
         "label_smoothing": (0, 0.99),
         "modality_dropout": (0, 1),
+        "holdout": (0, 0.9),
         "folds": (0, 1000),
         "fold": (0, max(config.folds - 1, 0)),
         "pretrain_lr": (1e-12, 100),

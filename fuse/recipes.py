@@ -8,6 +8,7 @@ Sec. 3: 5e-7, batches of 16. At that rate AdamW needs thousands of epochs, so it
 from typing import Any
 
 from ..store.errors import UnknownName
+from .balance.table import entry as balance_entry
 from .config import RunConfig, canonical
 
 TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
@@ -44,6 +45,7 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         settings = dict(BRANCH)
     else:
         settings = TRANSFORMER | RECIPES[recipe]
+    settings = {**settings, **balance_entry(wishes.get("balance") or "none").sets}
     wished = {name: value for name, value in wishes.items() if value is not None}
     if model == "balancemla":
         for name in ("epochs", "lr"):

@@ -1,6 +1,6 @@
-"""Many runs over the same features, in this process or in several side by side: models x ratios x seeds.
+"""Many runs over the same features, in this process or in several side by side: models x ratios x balance methods x seeds.
 
-The single-modality models that BalanceMLA starts from are runs as well, kept in the same folder: every run of the sweep that can
+The single-modality models that BalanceMLA starts from, or that a balance method learns from, are runs as well, kept in the same folder: every run of the sweep that can
 share them does, and so does the next sweep.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..store.errors import UsageError
-from .config import PARTS, RunConfig, starting_points
+from .config import PARTS, RunConfig, prerequisites, starting_points, teachers
 from .contribution import contribution
 from .data import Features
 from .evaluate import predict
@@ -23,7 +23,7 @@ from .models.table import takes
 from .progress import Progress
 from .recipes import run_config
 from .run import Run, load_run, run_name, save_run
-from .train import clips_of, train
+from .train import clips_of, set_apart, train
 from .unfinished import FOLDER, Unfinished
 from .workers import run_parallel
 
@@ -33,12 +33,14 @@ def grid(
     ratios: Sequence[str],
     seeds: Sequence[int],
     removals: Sequence[Sequence[str]] = ((),),
+    balances: Sequence[str] = ("none",),
     **wishes: Any,
 ) -> list[RunConfig]:
-    """The runs of a sweep, each once: a model of one modality has no ratio and no parts, so it stands once a seed.
+    """The runs of a sweep, each once: a model of one modality has no ratio, no parts and nothing to balance, so it stands once a seed.
 
     Args:
         removals: parts of BalanceMLA to do without; each entry is a setting of its own.
+        balances: balance methods; each is a setting of its own.
         wishes: see `recipes.run_config`.
     """
     configs = [
@@ -46,9 +48,11 @@ def grid(
             model,
             ratio="1:1" if len(takes(model)) == 1 else ratio,
             seed=seed,
+            balance=balance,
             **{**wishes, **{part: part not in removed for part in PARTS}},
         )
         for model in models
+        for balance in (balances if len(takes(model)) == 2 else ("none",))
         for removed in removals
         for ratio in ratios
         for seed in seeds
@@ -86,13 +90,15 @@ def run_sweep(
     missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
     for config in dict.fromkeys([*configs, *missing]):
         for split in ("train", "dev", "test"):
-            clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
+            clips = clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
+            if split == "train":
+                set_apart(clips, features, config)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
     progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     try:
         if workers > 1 and len(missing) > 1:
-            first = [c for c in missing if not starting_points(c)]
-            waves = (first, [c for c in missing if starting_points(c)])
+            first = [c for c in missing if not prerequisites(c)]
+            waves = (first, [c for c in missing if prerequisites(c)])
             run_parallel(waves, features, out, provenance or {}, progress, min(workers, len(missing)), threads)
         return [obtain(config, features, out, device, dict(provenance or {}), progress) for config in configs]
     finally:
@@ -110,12 +116,10 @@ def obtain(
     """The finished run of this configuration: the one on disk, or a new one."""
     if is_finished(config, features, out):
         return load_run(out / run_name(config, features))
-    starts = {m: obtain(p, features, out, device, provenance, progress) for m, p in starting_points(config).items()}
-    branches: dict[str, SingleModality] = {}
-    for modality, run in starts.items():
-        branch = run.model(device)
-        assert isinstance(branch, SingleModality)
-        branches[modality] = branch
+    starts, taught = (
+        {m: obtain(p, features, out, device, provenance, progress) for m, p in before(config).items()}
+        for before in (starting_points, teachers)
+    )
     began = time.monotonic()
     progress.start(config)
     share = len(takes(config.model))
@@ -124,7 +128,8 @@ def obtain(
     trained = train(
         config,
         features,
-        branches=branches,
+        branches=single_models(starts, device),
+        teachers=single_models(taught, device),
         device=device,
         on_epoch=lambda epoch: progress.advance(config, epoch, share),
         unfinished=unfinished,
@@ -140,6 +145,8 @@ def obtain(
         results[split] = scores(predictions, alone) | contribution(trained.model, features, clips, modalities)
     seconds = round(time.monotonic() - began, 2)
     origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    if taught:
+        origin["teachers"] = {m: run.name for m, run in taught.items()}
     run = save_run(out, config, features, trained, results, predictions, provenance | origin)
     unfinished.remove()
     progress.finish(run)
@@ -147,8 +154,18 @@ def obtain(
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:
-    """A run and those that it starts from."""
-    return (*starting_points(config).values(), config)
+    """A run and those that it starts or learns from."""
+    return (*prerequisites(config), config)
+
+
+def single_models(runs: Mapping[str, Run], device: torch.device | str) -> dict[str, SingleModality]:
+    """The trained models of some runs of one modality each."""
+    models: dict[str, SingleModality] = {}
+    for modality, run in runs.items():
+        model = run.model(device)
+        assert isinstance(model, SingleModality)
+        models[modality] = model
+    return models
 
 
 def is_finished(config: RunConfig, features: Features, out: Path) -> bool:

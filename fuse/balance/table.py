@@ -3,9 +3,9 @@
 Importing this file is light: a method's own file, and torch with it, is imported when it is built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...store.errors import UnknownName
 
@@ -26,7 +26,9 @@ class BalanceEntry:
         source: who proposed it, and where.
         file: the file of this folder whose `build` makes it.
         reads: the settings that it looks at.
+        sets: what it sets of the settings that every run or the model looks at; the user's wish goes before it.
         models: the models that it works with; empty: all that take both modalities.
+        heads: only models whose modalities have answers of their own.
         teachers: it learns from trained models of one modality, which are trained first.
     """
 
@@ -34,7 +36,9 @@ class BalanceEntry:
     source: str
     file: str
     reads: tuple[str, ...] = ()
+    sets: "Mapping[str, Any]" = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    heads: bool = False
     teachers: bool = False
 
 
