@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..store.errors import UsageError
+from .axes import (
+    check_models,
+    fold_numbers,
+    needed_modalities,
+    noises_of,
+    removed_parts,
+    seed_numbers,
+    test_conditions,
+    training_noises,
+)
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
+from .settings import setting_options
 
 if TYPE_CHECKING:
+    from ..fuse.condition import Condition
     from ..fuse.config import RunConfig
     from ..fuse.data import Features
+    from ..fuse.obtain import Task
     from ..fuse.run import Run
     from ..fuse.summary import Summary
+    from ..fuse.sweep import RunsFailed
     from ..store import Store
 
 EXAMPLES = """\b
@@ -30,7 +43,6 @@ Examples:
 
 Killed or stopped? Run the same command again: finished runs are kept and reused.
 """
-NOTHING = "none"
 
 
 @click.command(epilog=EXAMPLES)
@@ -59,11 +71,6 @@ NOTHING = "none"
     help="Lengths of the audio and visual features, audio first; repeatable or with commas.",
 )
 @click.option(
-    "--ratio-mode",
-    type=click.Choice(["fixed-total", "fixed-base"]),
-    help="Keep the sum of both lengths, or the shorter one.  [default: fixed-total]",
-)
-@click.option(
     "--seed",
     "seeds",
     multiple=True,
@@ -72,45 +79,55 @@ NOTHING = "none"
     metavar="N",
     help="Repeatable or with commas: 0,1,2.",
 )
+@click.option(
+    "--folds",
+    default=0,
+    show_default=True,
+    metavar="K",
+    type=int,
+    help="Cross-validation with so many folds: every clip is tested once. 0: the store's own splits.",
+)
+@click.option(
+    "--fold",
+    "fold_words",
+    multiple=True,
+    default=("all",),
+    show_default=True,
+    metavar="N",
+    help="Which folds, from 0; repeatable or with commas.",
+)
+@click.option(
+    "--fold-by",
+    default="group",
+    show_default=True,
+    type=click.Choice(["group", "speaker", "session"]),
+    help="What stays together in a fold: recordings, speakers, or IEMOCAP's sessions.",
+)
 @click.option("--audio", metavar="STREAM", help="Audio stream.  [default: the best-known one in the store]")
 @click.option("--visual", metavar="STREAM", help="Visual stream.  [default: the best-known one for the store's task]")
 @click.option(
-    "--schedule",
-    default="paper",
-    show_default=True,
-    type=click.Choice(["paper", "long"]),
-    help="BalanceMLA after pre-training: 5 epochs of fine-tuning, or 25 of training before them.",
+    "--augment",
+    "augmentations",
+    multiple=True,
+    metavar="STREAMS",
+    help="Train with noise too, drawn anew for every clip: noise variants of the store by name or pattern, joined by +; "
+    "all; or none. Repeatable, each a setting of its own.",
 )
 @click.option(
-    "--recipe",
-    default="default",
-    show_default=True,
-    type=click.Choice(["default", "paper-sec3"]),
-    help="Of the Transformers: learning rate 1e-4, or the 5e-7 of the paper's section 3.",
-)
-@click.option("--layers", type=int, metavar="N", help="Of every Transformer encoder.  [default: 6]")
-@click.option("--heads", type=int, metavar="N", help="Attention heads.  [default: 8]")
-@click.option("--width", type=int, metavar="N", help="Features of one modality in the model.  [default: 256]")
-@click.option(
-    "--epochs",
-    type=int,
-    metavar="N",
-    help="Of training, pre-training included.  [default: 30 transformer, 25 balancemla]",
-)
-@click.option("--finetune-epochs", type=int, metavar="N", help="Of BalanceMLA's fine-tuning.  [default: 5]")
-@click.option(
-    "--lr", type=float, metavar="X", help="Learning rate of training.  [default: 1e-4 transformer, 3e-4 balancemla]"
-)
-@click.option("--finetune-lr", type=float, metavar="X", help="Learning rate of fine-tuning.  [default: 5e-5]")
-@click.option("--batch-size", type=int, metavar="N", help="Clips a step.  [default: 16 transformer, 32 balancemla]")
-@click.option(
-    "--dropout", type=float, metavar="X", help="On embeddings and on the outputs of every part.  [default: 0.1]"
+    "--test-on",
+    "tests",
+    multiple=True,
+    metavar="STREAMS",
+    help="Test under noise too: a noise variant, a pattern such as audio.logspec@*, all, or two joined by +; repeatable.",
 )
 @click.option(
-    "--attention",
-    type=click.Choice(["cross", "bilinear"]),
-    help="Form of BRFF: cross-attention blocks, or equations 1-2 to the letter.  [default: cross]",
+    "--drop-modality",
+    "dropped",
+    multiple=True,
+    type=click.Choice(["audio", "visual"]),
+    help="Test without this modality too; repeatable.",
 )
+@setting_options
 @click.option(
     "--without",
     "removals",
@@ -119,25 +136,6 @@ NOTHING = "none"
     help="BalanceMLA without these parts (brff, adf, clw; with commas); repeatable, each a setting of its own; "
     "none is the whole model.",
 )
-@click.option(
-    "--gate-input",
-    type=click.Choice(["brff", "encoder"]),
-    help="What alpha is computed from.  [default: brff, as in the paper]",
-)
-@click.option(
-    "--mix",
-    type=click.Choice(["log-probabilities", "probabilities"]),
-    help="What alpha mixes.  [default: log-probabilities]",
-)
-@click.option("--lambda-audio", type=float, metavar="X", help="Weight of the audio branch's own loss.  [default: 1]")
-@click.option("--lambda-visual", type=float, metavar="X", help="Weight of the visual branch's own loss.  [default: 1]")
-@click.option(
-    "--lr-scale-audio", type=float, metavar="X", help="Factor on the audio parts' learning rate.  [default: 1]"
-)
-@click.option(
-    "--lr-scale-visual", type=float, metavar="X", help="Factor on the visual parts' learning rate.  [default: 1]"
-)
-@click.option("--class-weights", is_flag=True, help="Weigh the loss by 1 / class frequency.")
 @device_options
 @remote_options
 @click.option(
@@ -169,6 +167,12 @@ NOTHING = "none"
     type=click.Path(path_type=Path),
     help="Folder of the runs and the report.  [default: runs/STORE, by its name]",
 )
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on from where a killed training was; the weights are those of one that was not.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks.")
 def fuse(
@@ -176,9 +180,14 @@ def fuse(
     models: tuple[str, ...],
     ratios: tuple[str, ...],
     seeds: tuple[str, ...],
+    folds: int,
+    fold_words: tuple[str, ...],
     removals: tuple[str, ...],
     audio: str | None,
     visual: str | None,
+    augmentations: tuple[str, ...],
+    tests: tuple[str, ...],
+    dropped: tuple[str, ...],
     device: str | None,
     gpu: int | None,
     tier: str,
@@ -186,34 +195,43 @@ def fuse(
     workers: int | None,
     threads: int | None,
     out: Path | None,
+    resume: bool,
     as_json: bool,
     quiet: bool,
-    class_weights: bool,
     **wishes: Any,
 ) -> None:
     """Train fusion models on the features of a store.
 
-    Trains every combination of models, ratios, parts and seeds; chooses each run's epoch on the dev split, looks at the
-    test split once, and writes the runs and a report.
+    Trains every combination of models, ratios, parts, noises, folds and seeds; chooses each run's epoch on the dev split,
+    looks at the test split once, and writes the runs and a report.
     """
     names = split_names(models)
     place = device_of(device, gpu)
-    settings = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), class_weights=class_weights, **wishes)
     check_models(names)
     budget_bytes = None if budget is None else byte_count("--budget", budget)
+    axes = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), folds=folds)
+    axes["fold_numbers"] = fold_numbers(fold_words, folds)
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
 
     streams = choose_streams(store, needed_modalities(names), audio, visual)
-    configs = sweep_configs(names, split_names(ratios), streams, settings)
+    axes["augmentations"] = training_noises(augmentations, store, streams)
+    conditions = test_conditions(tests, dropped, store, streams)
+    configs = sweep_configs(names, split_names(ratios), streams, axes | wishes)
+    noises = noises_of(configs, conditions)
     folder = out or Path("runs") / store.name
-    features = load(local_copy(store, streams, quiet), streams, place, tier, budget_bytes, quiet)
+    local = local_copy(store, [*streams.values(), *noises], quiet)
+    features = load(local, streams, noises, place, tier, budget_bytes, quiet)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
-    runs = train(configs, features, folder, place, shares(configs, place, workers, threads), store.name, quiet)
-    summary, report = conclude(runs, features, folder)
-    show_json(summary, features, report) if as_json else show_table(summary, report)
+    task = task_of(features, folder, conditions, place, store.name, quiet, resume)
+    runs, failure = train(configs, task, shares(configs, place, workers, threads))
+    if runs:
+        summary, report = conclude(runs, features, folder)
+        show_json(summary, features, report) if as_json else show_table(summary, report)
+    if failure:
+        raise failure
 
 
 def shares(configs: "list[RunConfig]", device: str, workers: int | None, threads: int | None) -> tuple[int, int]:
@@ -227,27 +245,13 @@ def shares(configs: "list[RunConfig]", device: str, workers: int | None, threads
     return count, threads or max(1, cores // count)
 
 
-def check_models(names: tuple[str, ...]) -> None:
-    """Raises UnknownName, before anything is loaded."""
-    from ..fuse.models.table import entry
-
-    for name in names:
-        entry(name)
-
-
-def needed_modalities(names: tuple[str, ...]) -> tuple[str, ...]:
-    from ..fuse.models.table import takes
-
-    return tuple(m for m in ("audio", "visual") if any(m in takes(name) for name in names))
-
-
 def open_named(path: str | None) -> "Store":
     from ..store import open_store
 
     return open_store(find_store(path))
 
 
-def local_copy(store: "Store", streams: dict[str, str], quiet: bool) -> "Store":
+def local_copy(store: "Store", streams: list[str], quiet: bool) -> "Store":
     """The store itself, or for a remote one its cached shards: $BMLA_CACHE, else ~/.cache/bmla, at most $BMLA_CACHE_GB."""
     if not store.place.remote:
         return store
@@ -257,27 +261,7 @@ def local_copy(store: "Store", streams: dict[str, str], quiet: bool) -> "Store":
     folder = Path(os.environ.get("BMLA_CACHE") or Path.home() / ".cache/bmla")
     limit = float(os.environ.get("BMLA_CACHE_GB") or DEFAULT_LIMIT_BYTES / 1e9)
     with byte_progress("fetch", 0, quiet) as bar:
-        return cached(store, list(streams.values()), folder, round(limit * 1e9), bar.begin, bar.advance)
-
-
-def seed_numbers(values: tuple[str, ...]) -> tuple[int, ...]:
-    """Raises UsageError for a word that is no whole number."""
-    words = split_names(values)
-    if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
-        raise UsageError(f'--seed: "{bad[0]}" is no whole number of at least 0')
-    return tuple(int(word) for word in words)
-
-
-def removed_parts(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """One setting a value. Raises UnknownName for a part that BalanceMLA does not have."""
-    from ..fuse.config import PARTS
-    from ..store.errors import UnknownName
-
-    settings = [tuple(p for p in split_names([value]) if p != NOTHING) for value in values] or [()]
-    for part in (p for setting in settings for p in setting):
-        if part not in PARTS:
-            raise UnknownName("part of BalanceMLA", part, (*PARTS, NOTHING))
-    return tuple(settings)
+        return cached(store, streams, folder, round(limit * 1e9), bar.begin, bar.advance)
 
 
 def sweep_configs(
@@ -289,7 +273,13 @@ def sweep_configs(
 
 
 def load(
-    store: "Store", streams: dict[str, str], device: str, tier: str, budget_bytes: int | None, quiet: bool
+    store: "Store",
+    streams: dict[str, str],
+    noises: list[str],
+    device: str,
+    tier: str,
+    budget_bytes: int | None,
+    quiet: bool,
 ) -> "Features":
     from ..fuse.data import features_from_store
 
@@ -298,7 +288,9 @@ def load(
             click.echo(line, err=True)
 
     audio, visual = streams.get("audio"), streams.get("visual")
-    return features_from_store(store, audio, visual, device, tier=tier, budget_bytes=budget_bytes, tell=tell)
+    return features_from_store(
+        store, audio, visual, device, variants=noises, tier=tier, budget_bytes=budget_bytes, tell=tell
+    )
 
 
 def remarks(streams: dict[str, str], features: "Features") -> list[str]:
@@ -317,34 +309,35 @@ def ratio_lines(configs: "list[RunConfig]") -> list[str]:
     return list(dict.fromkeys(describe_widths(parse_ratio(c.ratio), c.width, c.heads, c.ratio_mode) for c in fused))
 
 
-def train(
-    configs: "list[RunConfig]",
+def task_of(
     features: "Features",
     out: Path,
+    conditions: "tuple[Condition, ...]",
     device: str,
-    shares: tuple[int, int],
     store_name: str,
     quiet: bool,
-) -> "list[Run]":
+    resume: bool,
+) -> "Task":
+    """What all runs share."""
+    from ..fuse.obtain import Task
+    from ..fuse.progress import Progress, StderrProgress
+
+    provenance = {"store": store_name, "command": command_line()}
+    return Task(features, out, conditions, device, provenance, Progress() if quiet else StderrProgress(), resume)
+
+
+def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> "tuple[list[Run], RunsFailed | None]":
+    """The finished runs, and what is to be said of the others when these have been shown."""
     import torch
 
-    from ..fuse.progress import Progress, StderrProgress
-    from ..fuse.sweep import run_sweep
+    from ..fuse.sweep import RunsFailed, train_all
 
     workers, threads = shares
     torch.set_num_threads(threads)
-    provenance = {"store": store_name, "command": command_line()}
-    progress = Progress() if quiet else StderrProgress()
-    return run_sweep(
-        configs,
-        features,
-        out,
-        device=device,
-        provenance=provenance,
-        progress=progress,
-        workers=workers,
-        threads=threads,
-    )
+    try:
+        return train_all(configs, task, workers, threads), None
+    except RunsFailed as error:
+        return error.runs, error
 
 
 def conclude(runs: "list[Run]", features: "Features", out: Path) -> "tuple[Summary, Path]":

@@ -1,7 +1,8 @@
 """Features of one's own as numpy arrays: training without a store."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ def features_from_arrays(
     visual_rate_hz: float = 25.0,
     audio_valid: Arrays | None = None,
     visual_valid: Arrays | None = None,
+    variants: Mapping[str, Arrays] | None = None,
     classes: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
@@ -35,6 +37,8 @@ def features_from_arrays(
         split: (n,) "train", "dev" or "test".
         audio, visual: n arrays (T, l), float16 or float32; None for a clip that lacks the modality.
         audio_valid, visual_valid: n arrays (T,) bool; None: all steps are valid.
+        variants: other versions of the same clips, by names such as "audio.arrays@white=0" or "visual.arrays@blur": to train with
+            (`augment`) or to test on.
         classes: names; default "0", "1", …
         ids, groups: n names; default the clip's number, and every clip a group of its own.
 
@@ -54,19 +58,22 @@ def features_from_arrays(
     if audio is None and visual is None:
         raise UsageError("neither audio nor visual features were given")
     place = torch.device(device)
-    streams = [
-        None if arrays is None else lay_out(modality, arrays, valid, rate_hz, place)
-        for modality, arrays, valid, rate_hz in (
-            ("audio", audio, audio_valid, audio_rate_hz),
-            ("visual", visual, visual_valid, visual_rate_hz),
-        )
-    ]
+    given_streams = {"audio": (audio, audio_valid, audio_rate_hz), "visual": (visual, visual_valid, visual_rate_hz)}
+    streams = {m: lay_out(m, a, v, hz, place) for m, (a, v, hz) in given_streams.items() if a is not None}
+    others: dict[str, Resident] = {}
+    for name, arrays in (variants or {}).items():
+        modality = name.partition(".")[0]
+        if modality not in streams or name.partition("@")[0] != streams[modality].name or "@" not in name:
+            raise UsageError(f'variants: "{name}" names no version of {" or ".join(s.name for s in streams.values())}')
+        if len(arrays) != n:
+            raise UsageError(f"{name} has {len(arrays)} entries, expected one for each of the {n} labels")
+        _, valid, hz = given_streams[modality]
+        others[name] = replace(lay_out(modality, arrays, valid, hz, place), name=name)
+        if others[name].length != streams[modality].length:
+            raise UsageError(f"{name} has {others[name].length} features, expected {streams[modality].length}")
     sha = hashlib.sha256(repr((numbers.tolist(), list(split), names, given_ids, given_groups)).encode())
-    for stream in streams:
-        if stream is not None:
-            sha.update(f"{stream.digest} {stream.values.dtype} {len(stream.values)}".encode())
-            for tensor in (stream.values, stream.valid, stream.lengths):
-                sha.update(tensor.cpu().numpy().tobytes())
+    for stream in streams.values():
+        sha.update(content(stream))
     everything = Features(
         dataset="arrays",
         task="classification",
@@ -75,11 +82,21 @@ def features_from_arrays(
         labels=torch.from_numpy(numbers),
         split=np.asarray(split, object),
         groups=np.asarray(given_groups, object),
-        audio=streams[0],
-        visual=streams[1],
+        audio=streams.get("audio"),
+        visual=streams.get("visual"),
         digest=sha.hexdigest(),
+        variants=others,
+        variant_digests={name: hashlib.sha256(content(stream)).hexdigest() for name, stream in others.items()},
     )
     return usable(everything, "the arrays")
+
+
+def content(stream: Resident) -> bytes:
+    """What stands for a stream and all its values."""
+    sha = hashlib.sha256(f"{stream.digest} {stream.values.dtype} {len(stream.values)}".encode())
+    for tensor in (stream.values, stream.valid, stream.lengths):
+        sha.update(tensor.cpu().numpy().tobytes())
+    return sha.digest()
 
 
 def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float, device: torch.device) -> Resident:

@@ -62,6 +62,16 @@ class RunConfig:
         augment: noise variants of the streams; every training clip is drawn from the clean stream or one of these, each time anew.
         holdout: this share of the training clips, in whole groups, trains nothing: a balance method judges by it. Those that a run
             starts from leave out the same clips.
+        ogm_alpha: how strongly OGM slows the modality that is ahead (Peng et al., 2022, use .1 on VGGSound, .8 on CREMA-D).
+        agm_alpha: the same of AGM.
+        pmr_alpha, pmr_momentum: weight of PMR's prototypical loss, and share of the old prototype that is kept (both its public code's).
+        pmr_entropy, pmr_entropy_epochs: weight of PMR's entropy, and in how many epochs.
+        mmpareto_lift: factor on the update (Wei and Hu, 2024).
+        gblend_epochs: of G-Blending's super-epoch.
+        umt_weight: of the distance to the teachers' features.
+        opm_base, opm_slope, opm_share: chance that OPM hides a clip, how it rises, and in which share of the batches (its public code's).
+        mla_alpha: of MLA's recursive least squares: the smaller, the more of the used directions is kept from change (its public code's).
+        adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
     """
@@ -106,6 +116,21 @@ class RunConfig:
     modality_dropout: float = 0.0
     augment: tuple[str, ...] = ()
     holdout: float = 0.0
+    ogm_alpha: float = 0.1
+    agm_alpha: float = 0.2
+    pmr_alpha: float = 1.0
+    pmr_momentum: float = 0.2
+    pmr_entropy: float = 0.01
+    pmr_entropy_epochs: int = 10
+    mmpareto_lift: float = 1.5
+    gblend_epochs: int = 5
+    umt_weight: float = 1.0
+    opm_base: float = 0.5
+    opm_slope: float = 0.5
+    opm_share: float = 0.7
+    mla_alpha: float = 0.1
+    adaptive_smoothing: float = 0.5
+    adaptive_floor: float = 0.1
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
@@ -175,7 +200,7 @@ def teachers(config: RunConfig) -> dict[str, RunConfig]:
     if starts := starting_points(config):
         return starts
     names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
-    return {m: alone(config, m, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
+    return {m: alone(config, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
 
 
 def prerequisites(config: RunConfig) -> list[RunConfig]:
@@ -185,30 +210,18 @@ def prerequisites(config: RunConfig) -> list[RunConfig]:
 
 def pretraining(config: RunConfig, modality: str) -> RunConfig:
     """The run whose best weights a run starts one branch from; the same for all that can share it."""
-    return alone(
-        config, modality, model_entry(config.model).starts[modality], config.pretrain_epochs, config.pretrain_lr
-    )
+    return alone(config, model_entry(config.model).starts[modality], config.pretrain_epochs, config.pretrain_lr)
 
 
-def alone(config: RunConfig, modality: str, model: str, epochs: int, lr: float) -> RunConfig:
+def alone(config: RunConfig, model: str, epochs: int, lr: float) -> RunConfig:
     """The same settings for a model of one modality."""
-    augment = tuple(a for a in config.augment if modality_of(config, a) == modality)
-    plain = {"balance": "none", "pretrain_epochs": 0, "finetune_epochs": 0, "augment": augment}
-    return canonical(replace(config, model=model, epochs=epochs, lr=lr, **plain))
-
-
-def modality_of(config: RunConfig, variant: str) -> str:
-    """Of which of the run's two streams this is a noise variant."""
-    base = variant.partition("@")[0]
-    for modality in ("audio", "visual"):
-        if base == getattr(config, modality):
-            return modality
-    raise UsageError(f"augment: {variant} is no variant of {config.audio} or {config.visual}")
+    phases: dict[str, Any] = {"pretrain_epochs": 0, "epochs": epochs, "lr": lr, "finetune_epochs": 0}
+    return canonical(replace(config, model=model, balance="none", **phases))
 
 
 # The settings that only some models look at, and those that only some models or balance methods do.
-OF_MODELS = frozenset(name for entry in MODELS.values() for name in entry.reads)
-SPECIFIC = OF_MODELS | {name for entry in BALANCES.values() for name in entry.reads}
+OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads)
+SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.reads}
 
 
 def canonical(config: RunConfig) -> RunConfig:
@@ -239,8 +252,10 @@ def canonical(config: RunConfig) -> RunConfig:
     ratio = default.ratio if "ratio" in unread else str(parse_ratio(config.ratio))
     if ratio == "1:1":
         unread |= {"ratio_mode"}
-    values = {name: getattr(default, name) for name in unread}
-    return replace(config, **values | {"ratio": ratio, "augment": tuple(sorted(set(config.augment)))})
+    values = {name: getattr(default, name) for name in unread} | {"ratio": ratio}
+    seen = [getattr(config, modality) for modality in entry.takes]
+    values["augment"] = tuple(sorted({name for name in config.augment if name.partition("@")[0] in seen}))
+    return replace(config, **values)
 
 
 def check_names(config: RunConfig) -> None:
@@ -275,7 +290,7 @@ def fitting(balance: str) -> tuple[str, ...]:
         for name, model in MODELS.items()
         if model.takes == BOTH
         and (not method.models or name in method.models)
-        and (model.heads or not method.heads)
+        and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in model.reads or setting not in OF_MODELS for setting in method.sets)
     )
 
@@ -298,6 +313,16 @@ def check_numbers(config: RunConfig) -> None:
         "label_smoothing": (0, 0.99),
         "modality_dropout": (0, 1),
         "holdout": (0, 0.9),
+        "pmr_momentum": (0, 1),
+        "pmr_entropy_epochs": (0, 100_000),
+        "mmpareto_lift": (1e-6, 1e6),
+        "gblend_epochs": (1, 100_000),
+        "opm_base": (0, 1),
+        "opm_share": (0, 1),
+        "mla_alpha": (1e-12, 1e6),
+        "adaptive_smoothing": (0, 0.999),
+        "adaptive_floor": (0, 1),
+        **dict.fromkeys(("ogm_alpha", "agm_alpha", "pmr_alpha", "pmr_entropy", "umt_weight", "opm_slope"), (0, 1e6)),
         "folds": (0, 1000),
         "fold": (0, max(config.folds - 1, 0)),
         "pretrain_lr": (1e-12, 100),

@@ -16,10 +16,9 @@ import numpy as np
 
 from .data import Features
 from .evaluate import Predictions, predict
-from .models.base import FusionModel
+from .models.base import MODALITIES, FusionModel
 from .stream import constant
 
-MODALITIES = ("audio", "visual")
 QUICK_CLIPS = 32  # of dev, every epoch: a few per cent of an epoch's time
 
 
@@ -50,7 +49,7 @@ def contribution(
     labels = features.labels.numpy()[clips]
     nothing = float(np.bincount(labels).max() / len(labels))
     both = accuracy(predict(model, features, clips, modalities))
-    result = {}
+    result: dict[str, Any] = {}
     for name in ("absent", "mean") if impute else ("absent",):
         shown = {}
         for alone, other in zip(MODALITIES, reversed(MODALITIES), strict=True):

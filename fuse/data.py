@@ -17,14 +17,13 @@ from ..store.errors import UsageError
 from ..store.reading.memory import available_bytes
 from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
-from .models.base import Steps
+from .models.base import MODALITIES, Steps
 from .splits import fold_splits, session_of, usable_splits
 from .stream import Stored, Stream, Versions, from_packed, from_reader
 
 if TYPE_CHECKING:
     from ..store import Store, TierChoice
 
-MODALITIES = ("audio", "visual")
 AHEAD = 2  # batches that are read from a store before they are wanted
 
 

@@ -5,8 +5,9 @@
     <run>/model.safetensors    weights of the best epoch, statistics of the features included
     <run>/test.json            scores on dev and test
     <run>/predictions.parquet  one row a test clip: id, group, label, log-probabilities of every head, alpha
+    <run>/conditions/<condition>.json, .parquet   the same two of the test clips under noise or without a modality
 
-The folder is written under another name and renamed when it is whole.
+The folder is written under another name and renamed when it is whole; a condition is there when its .json is, which is written last.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..store.errors import BmlaError, StoreError, UsageError
+from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
 from .evaluate import Predictions, predict
@@ -37,6 +39,7 @@ from .models.table import build, takes
 from .train import Epoch, Trained
 
 FORMAT = 1
+CONDITIONS = "conditions"
 HEADS = ("result", "audio", "visual", "alpha")
 LARGEST_LENGTH = 1 << 20  # of a feature, as in a stream specification
 LARGEST_CLASSES = 1 << 20
@@ -81,10 +84,76 @@ class Run:
         """One entry an epoch of the run that a branch started from."""
         return load_run(self.path.parent / self.branches[modality]).history
 
+    @property
+    def streams(self) -> dict[str, str]:
+        """The names of the streams that it was trained on, by modality."""
+        return {modality: stream["name"] for modality, stream in self.document["features"]["streams"].items()}
+
     @cached_property
     def predictions(self) -> Predictions:
         """Of the test clips."""
         return read_predictions(self.path / "predictions.parquet")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What it was tested under: "clean", and what else there is, sorted."""
+        return (str(CLEAN), *sorted(path.stem for path in (self.path / CONDITIONS).glob("*.json")))
+
+    def scores_under(self, condition: str) -> dict[str, Any]:
+        """Of the test clips under a condition. To a run that it does not concern, it is clean.
+
+        Raises:
+            UsageError: the run was not tested under it.
+        """
+        name = self.own_name(condition)
+        scores: dict[str, Any] = self.scores["test"] if name == str(CLEAN) else self.condition_document(name)["test"]
+        return scores
+
+    def predictions_under(self, condition: str) -> Predictions:
+        """As `scores_under`."""
+        name = self.own_name(condition)
+        if name == str(CLEAN):
+            return self.predictions
+        self.condition_document(name)
+        return read_predictions(self.path / CONDITIONS / f"{name}.parquet")
+
+    def own_name(self, condition: str) -> str:
+        """What a condition is to this run."""
+        return str(parse_condition(condition).seen_by(self.streams))
+
+    def condition_document(self, name: str) -> dict[str, Any]:
+        path = self.path / CONDITIONS / f"{name}.json"
+        if not path.is_file():
+            raise UsageError(f"{self.name}: not tested under {name}; tested under: {', '.join(self.conditions)}")
+        document: dict[str, Any] = read_json(path)
+        return document
+
+    def was_tested(self, condition: Condition, digests: Mapping[str, str]) -> bool:
+        """Whether it was tested under a condition (that concerns it) with noise variants of these digests."""
+        if condition == CLEAN:
+            return True
+        path = self.path / CONDITIONS / f"{condition}.json"
+        return path.is_file() and read_json(path).get("variants") == {v: digests[v] for v in condition.variants}
+
+    def add_condition(
+        self, condition: Condition, digests: Mapping[str, str], scores: Mapping[str, Any], predictions: Predictions
+    ) -> None:
+        """Keeps how the run did under a condition, instead of what was kept of it before.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        folder = self.path / CONDITIONS
+        document = {"variants": {v: digests[v] for v in condition.variants}, "test": dict(scores)}
+        try:
+            folder.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as beside:
+                write_predictions(Path(beside) / "parquet", predictions)
+                write_json(Path(beside) / "json", document)
+                for kind in ("parquet", "json"):
+                    (Path(beside) / kind).replace(folder / f"{condition}.{kind}")
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot write here: {error.strerror or error}") from error
 
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
         """The model with its trained weights, in evaluation mode. Raises RunDamaged where the weights do not fit."""

@@ -141,9 +141,7 @@ def train(
             for epoch_number in range(now.epoch, epochs):
                 model.train()
                 running = Running(tuple(groups), place)
-                draws = [
-                    draw for draw in shuffled(train_clips, config, features, order) for _ in range(balance.turns)
-                ]
+                draws = [draw for draw in shuffled(train_clips, config, features, order) for _ in range(balance.turns)]
                 for step_number, (clips, audio, visual) in enumerate(
                     features.batches(draws, modalities, config.augment), epoch_number * len(draws)
                 ):

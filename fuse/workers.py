@@ -6,9 +6,10 @@ of two. Runs that others start from are trained first.
 
 import os
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +18,44 @@ from torch import multiprocessing
 
 from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent
-from .config import RunConfig
-from .data import Features
+from .config import RunConfig, starting_points
+from .obtain import Task, obtain
 from .progress import Progress
-from .run import Run, load_run
+from .run import load_run
+from .train import Diverged
 
 
-def run_parallel(
-    waves: Sequence[Sequence[RunConfig]],
-    features: Features,
-    out: Path,
-    provenance: Mapping[str, Any],
-    progress: Progress,
-    workers: int,
-    threads: int,
-) -> None:
+def run_parallel(waves: Sequence[Sequence[RunConfig]], task: Task, workers: int, threads: int) -> dict[RunConfig, str]:
     """Trains each wave of runs, the waves one after another. See `sweep.run_sweep`.
 
+    Returns:
+        What went wrong, by configuration, where a loss became NaN; runs that start from such a run are among them.
+
     Raises:
-        WorkerDied, Diverged: the finished runs are kept.
+        WorkerDied: the finished runs are kept.
     """
     context = multiprocessing.get_context("spawn")  # torch's: tensors travel as shared memory
     events = context.Queue()
-    arguments = (features, out, dict(provenance), events, threads, os.getpid())
+    failed: dict[RunConfig, str] = {}
+    running: dict[Future[Path], RunConfig] = {}
+    arguments = (replace(task, progress=Progress()), events, threads, os.getpid())
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
         try:
             for wave in waves:
-                running: set[Future[Path]] = {pool.submit(_obtain, config) for config in wave}
+                for config in wave:
+                    if broken := [failed[start] for start in starting_points(config).values() if start in failed]:
+                        failed[config] = broken[0]
+                    else:
+                        running[pool.submit(_obtain, config)] = config
                 while running:
-                    finished, running = wait(running, POLL_S, FIRST_COMPLETED)
-                    relay(events, progress)
+                    finished, _ = wait(running, POLL_S, FIRST_COMPLETED)
+                    relay(events, task.progress)
                     for future in finished:
-                        progress.finish(load_run(future.result()))
+                        config = running.pop(future)
+                        try:
+                            task.progress.finish(load_run(future.result()))
+                        except Diverged as error:
+                            failed[config] = str(error)
         except BrokenProcessPool as error:
             raise WorkerDied(
                 "a training process died (out of memory?): run the same command again to go on, with fewer --workers"
@@ -56,6 +63,7 @@ def run_parallel(
         finally:
             for future in running:
                 future.cancel()
+    return failed
 
 
 def relay(events: Any, progress: Progress) -> None:
@@ -78,17 +86,14 @@ class Relay(Progress):
         self.events.put((config, epoch, work))
 
 
-_worker: dict[str, Any] = {}
+_worker: dict[str, Task] = {}
 
 
-def _start(features: Features, out: Path, provenance: dict[str, Any], events: Any, threads: int, parent: int) -> None:
+def _start(task: Task, events: Any, threads: int, parent: int) -> None:
     end_with_parent(parent)
     torch.set_num_threads(threads)
-    _worker.update(features=features, out=out, provenance=provenance, progress=Relay(events))
+    _worker["task"] = replace(task, progress=Relay(events))
 
 
 def _obtain(config: RunConfig) -> Path:
-    from .sweep import obtain
-
-    run: Run = obtain(config, _worker["features"], _worker["out"], "cpu", _worker["provenance"], _worker["progress"])
-    return run.path
+    return obtain(config, _worker["task"]).path

@@ -5,10 +5,11 @@
     r_m   = exp(C_other - C_m)                         its lead on this batch
     k_m   = exp(alpha min(mean r_m - r_m, 7))          mean r_m: over the steps before this one
 
-*Source:* Li et al. (2023), "Boosting Multi-modal Model Performance with Adaptive Gradient Modulation", ICCV. Sources differ in the sign
-of C and in what is averaged; here, as in the paper's intent and most code, a modality that is further ahead than usual is slowed. For
-n modalities the exponent is n / (n - 1) (mean C - C_m), which for two is C_other - C_m. Ours: k_m scales the update (AdamW), f(0, v) is the model's answer where sound is missing, alpha is .2,
-and the first step, which has no mean yet, is left alone.
+*Source:* Li et al. (2023), "Boosting Multi-modal Model Performance with Adaptive Gradient Modulation", ICCV. Sources differ in
+the sign of C and in what is averaged; here, as in the paper's intent and most code, a modality that is further ahead than usual
+is slowed. For n modalities the exponent is n / (n - 1) (mean C - C_m), which for two is C_other - C_m. Ours: k_m scales the
+update (AdamW), f(0, v) is the model's answer where sound is missing, alpha is .2, and the first step, which has no mean yet, is
+left alone.
 """
 
 from collections.abc import Mapping

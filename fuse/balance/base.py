@@ -23,12 +23,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..models.base import FusionModel, Losses, Output, Steps, losses
+from ..models.base import MODALITIES, FusionModel, Losses, Output, Steps, losses
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-
-MODALITIES = ("audio", "visual")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@
 
 over a super-epoch of some epochs each, after which both are measured anew.
 
-*Source:* Wang et al. (2020), "What Makes Training Multi-modal Classification Networks Hard?", CVPR, eq. 7 and algorithm 2 (online). Different here: both are read off
-the training itself, where the paper trains copies on one loss each; training losses are means over the super-epoch's last epoch. The clips are part of the training
-split, never of dev. Ours: super-epochs of 5 epochs; a loss that did not fall has no weight, and if none fell the weights stay; all are 1 / 3
-to begin with, and the first epoch's end is the first measurement.
+*Source:* Wang et al. (2020), "What Makes Training Multi-modal Classification Networks Hard?", CVPR, eq. 7 and algorithm 2
+(online). Different here: both are read off the training itself, where the paper trains copies on one loss each; training losses
+are means over the super-epoch's last epoch. The clips are part of the training split, never of dev. Ours: super-epochs of 5
+epochs; a loss that did not fall has no weight, and if none fell the weights stay; all are 1 / 3 to begin with, and the first
+epoch's end is the first measurement.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,8 @@ SMALLEST_RISE = 1e-2  # of O, in nats: below it the quotient is noise
 
 
 class GBlending(Balance):
-    """Buffers: weights (3,); before (2, 3): losses on training clips and on held ones when the super-epoch began; epochs: since then, -1 before the first."""
+    """Buffers: weights (3,); before (2, 3): losses on training clips and on held ones when the super-epoch began; epochs: since
+    then, -1 before the first."""
 
     weights: Tensor
     before: Tensor
@@ -42,7 +44,9 @@ class GBlending(Balance):
 
     def objective(self, step: Step) -> Tensor:
         self.means.add(step)
-        return sum((w * own for w, own in zip(self.weights, step.losses, strict=True)), torch.zeros_like(self.weights[0]))
+        return sum(
+            (w * own for w, own in zip(self.weights, step.losses, strict=True)), torch.zeros_like(self.weights[0])
+        )
 
     @torch.no_grad()
     def end_epoch(self, epoch: Mapping[str, Any]) -> None:

@@ -7,9 +7,10 @@ For the parameters of each modality that both losses reach, with g of the multim
 
 and the update is 1.5 times as large. All other parameters take the sum of all gradients.
 
-*Source:* Wei and Hu (2024), "MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance", ICML; 1.5 is theirs. Different here: the factor 1.5 is
-on the update, since AdamW divides a constant factor on the gradient out; norms are of the whole encoder, where the public code takes each
-tensor's. A loss of the other modality that reaches an encoder (through BalanceMLA's BRFF) counts as multimodal.
+*Source:* Wei and Hu (2024), "MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance", ICML; 1.5 is theirs.
+Different here: the factor 1.5 is on the update, since AdamW divides a constant factor on the gradient out; norms are of the whole
+encoder, where the public code takes each tensor's. A loss of the other modality that reaches an encoder (through BalanceMLA's
+BRFF) counts as multimodal.
 """
 
 from collections.abc import Mapping, Sequence

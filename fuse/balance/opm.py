@@ -4,8 +4,9 @@
 
 In a share of the batches, each clip with both modalities loses modality m with probability q_m.
 
-*Source:* Wei et al. (2024), "On-the-fly Modulation for Balanced Multimodal Learning", IEEE TPAMI; q .5, slope .5 and the share .7 are the public code's. There, features are
-zeroed and the rest is scaled up; here a hidden modality is a mask, which every model knows how to do without.
+*Source:* Wei et al. (2024), "On-the-fly Modulation for Balanced Multimodal Learning", IEEE TPAMI; q .5, slope .5 and the share .7
+are the public code's. There, features are zeroed and the rest is scaled up; here a hidden modality is a mask, which every model
+knows how to do without.
 """
 
 from collections.abc import Mapping

@@ -5,9 +5,10 @@
     rho    = sum P_a / sum P_v of the true class over the clips with both;      beta = clip(1 / rho - 1, 0, 1), gamma = clip(rho - 1, 0, 1)
     L      = L_model + alpha (beta PCE_a + gamma PCE_v)  - mu (gamma H(P_a) + beta H(P_v)), the last in the first epochs alone (PER)
 
-*Source:* Fan et al. (2023), "PMR: Prototypical Modal Rebalance for Multimodal Learning", CVPR. momentum .2 and alpha 1 are those of the public code
-(which weighs by 0 or 1 instead of beta and gamma, and takes prototypes of one data set from its validation split). Ours: prototypes are means of z
-as it was while the epoch trained, which costs no further pass; mu .01 and 10 epochs of PER. Before the first epoch ends there are none.
+*Source:* Fan et al. (2023), "PMR: Prototypical Modal Rebalance for Multimodal Learning", CVPR. momentum .2 and alpha 1 are those
+of the public code (which weighs by 0 or 1 instead of beta and gamma, and takes prototypes of one data set from its validation
+split). Ours: prototypes are means of z as it was while the epoch trained, which costs no further pass; mu .01 and 10 epochs of
+PER. Before the first epoch ends there are none.
 """
 
 from collections.abc import Mapping

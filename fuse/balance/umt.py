@@ -2,8 +2,9 @@
 
     L = L_model + weight * sum_m mean (z_m - t_m)^2        over the features of the clips that have the modality
 
-*Source:* Du et al. (2023), "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", ICML. The teachers are frozen and see what the model
-sees. Ours: weight 1, and where z is not as long as the teacher's, a linear map of z, trained with the model, is compared.
+*Source:* Du et al. (2023), "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", ICML. The teachers are frozen and
+see what the model sees. Ours: weight 1, and where z is not as long as the teacher's, a linear map of z, trained with the model,
+is compared.
 """
 
 from collections.abc import Mapping
@@ -50,7 +51,9 @@ def features_of(teacher: nn.Module, modality: str, steps: Steps) -> Tensor:
 def build(config: RunConfig, model: FusionModel, classes: int, teachers: Mapping[str, FusionModel]) -> Balance:
     """See `table.build`. Raises UsageError where a teacher is missing."""
     if missing := [m for m in MODALITIES if m not in teachers]:
-        raise UsageError(f"balance {config.balance}: no teacher for {' and '.join(missing)}: expected a trained model of each modality")
+        raise UsageError(
+            f"balance {config.balance}: no teacher for {' and '.join(missing)}: expected a trained model of each modality"
+        )
     widths = pooled_widths(model, config.balance)
     maps: dict[str, nn.Module] = {}
     for modality in MODALITIES:

@@ -21,7 +21,9 @@ def pooled_widths(model: FusionModel, method: str) -> dict[str, int]:
     output = model.eval()(*clip)
     model.train(training)
     if output.pooled_audio is None or output.pooled_visual is None:
-        raise UsageError(f"balance {method}: the model has no pooled features of each modality (Output.pooled_audio, …)")
+        raise UsageError(
+            f"balance {method}: the model has no pooled features of each modality (Output.pooled_audio, …)"
+        )
     return {"audio": output.pooled_audio.shape[1], "visual": output.pooled_visual.shape[1]}
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MODALITIES = ("audio", "visual")
+
 
 class Input(NamedTuple):
     """What one step of a stream is: l numbers, rate_hz times a second."""

@@ -56,15 +56,26 @@ def generate(
 
 @pytest.fixture(scope="session")
 def make_features() -> Callable[..., Features]:
-    """`generate` as Features; `drop` takes modalities away: {"visual": clip numbers}."""
+    """`generate` as Features; `drop` takes modalities away: {"visual": clip numbers}; `noises` adds variants: {name: amount}."""
 
-    def make(audio: float = 1.0, visual: float = 1.0, drop: dict[str, Any] | None = None, **options: Any) -> Features:
+    def make(
+        audio: float = 1.0,
+        visual: float = 1.0,
+        drop: dict[str, Any] | None = None,
+        noises: dict[str, float] | None = None,
+        **options: Any,
+    ) -> Features:
         labels, split, arrays = generate(audio, visual, **options)
+        variants = {}
+        for name, amount in (noises or {}).items():
+            rng = np.random.default_rng(len(name))
+            clean = arrays[name.partition(".")[0]]
+            variants[name] = [a + (amount * rng.normal(size=a.shape)).astype(np.float32) for a in clean]
         for modality, numbers in (drop or {}).items():
             for i in numbers:
                 arrays[modality][i] = None
         names = CLASSES if options.get("classes", 4) == 4 else None
-        return features_from_arrays(labels, split, classes=names, **arrays)
+        return features_from_arrays(labels, split, classes=names, variants=variants, **arrays)
 
     return make
 
@@ -89,6 +100,17 @@ def tiny() -> Callable[..., RunConfig]:
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a stream of each modality and one of pictures; clip 0 failed for sound, clip 1 has no valid frame."""
+    return write_store(tmp_path_factory.mktemp("stores") / "tiny.zarr", {})
+
+
+@pytest.fixture(scope="session")
+def noisy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with noise variants of both streams, and a speaker for every clip."""
+    noises = {"audio.logspec@white=0": 2.0, "audio.logspec@white=10": 0.5, "mouth.dct@blur=4": 2.0}
+    return write_store(tmp_path_factory.mktemp("stores") / "noisy.zarr", noises)
+
+
+def write_store(path: Path, noises: dict[str, float]) -> Path:
     labels, split, arrays = generate(1.0, 1.0, clips=80)
     rows = [
         Clip(
@@ -98,18 +120,24 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label=CLASSES[y],
             split=str(s),
             group=f"g{i // 2}" if s == "train" else None,
+            speaker=f"s{i % 7}" if noises else None,
         )
         for i, (y, s) in enumerate(zip(labels, split, strict=True))
     ]
-    path = tmp_path_factory.mktemp("stores") / "tiny.zarr"
     table = ClipTable.from_clips(rows)
     store = create_store(path, dataset="tiny", task="lip reading", classes=CLASSES, clips=table, shard_size=32)
     pictures = [np.zeros((len(v), 4, 4), np.uint8) for v in arrays["visual"]]
-    for name, modality, values in (
-        ("audio.logspec", "audio", [a.astype(np.float16) for a in arrays["audio"]]),
-        ("mouth.dct", "visual", [v.astype(np.float16) for v in arrays["visual"]]),
-        ("mouth.roi", "visual", pictures),
-    ):
+    streams = {
+        "audio.logspec": [a.astype(np.float16) for a in arrays["audio"]],
+        "mouth.dct": [v.astype(np.float16) for v in arrays["visual"]],
+        "mouth.roi": pictures,
+    }
+    for name, amount in noises.items():
+        rng = np.random.default_rng(len(name))
+        clean = streams[name.partition("@")[0]]
+        streams[name] = [(v + amount * rng.normal(size=v.shape)).astype(np.float16) for v in clean]
+    for name, values in streams.items():
+        modality = "audio" if name.startswith("audio") else "visual"
         spec = StreamSpec(
             name=name,
             modality=modality,

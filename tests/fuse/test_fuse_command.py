@@ -2,10 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from bmla.cli import main
 from bmla.commands.fuse import fuse
+from bmla.fuse.balance.base import Balance, Step
+from bmla.fuse.models.single import SingleModality
+from bmla.fuse.run import load_run
 from bmla.store.errors import StoreNotFound, UnknownName, UsageError
 
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--epochs", "2", "--finetune-epochs", "1", "--threads", "1"]
@@ -174,3 +178,74 @@ def test_workers_read_features_that_are_in_no_memory(tiny_store: Path) -> None:
     several = call(*words, "--workers", "2", "--tier", "shard", "--out", "sets", store=tiny_store)
     assert "tier shard (as asked for)" in several.stderr
     assert several.stdout.replace("sets/", "") == alone.stdout.replace("runs/", "")
+
+
+def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    words = [
+        "--model",
+        "transformer",
+        *SMALL,
+        "--seed",
+        "0..1",
+        "--folds",
+        "3",
+        "--fold",
+        "0,2",
+        "--fold-by",
+        "speaker",
+    ]
+    words += ["--augment", "none", "--augment", "audio.logspec@*", "--test-on", "audio.logspec@white=*"]
+    words += ["--test-on", "audio.logspec@white=0 + mouth.dct@*", "--drop-modality", "visual", "--workers", "1"]
+    result = CliRunner().invoke(
+        main, ["fuse", "--store", str(noisy_store), "--out", str(out), "--json", "--quiet", *words]
+    )
+    assert result.exit_code == 0, result.output
+    runs = [load_run(path) for path in sorted(out.glob("transformer*"))]
+    assert len(runs) == 2 * 2 * 2
+    assert {r.config.fold for r in runs} == {0, 2}
+    assert {r.config.augment for r in runs} == {(), ("audio.logspec@white=0", "audio.logspec@white=10")}
+    expected = (
+        "audio.logspec@white=0",
+        "audio.logspec@white=0 + mouth.dct@blur=4",
+        "audio.logspec@white=10",
+        "no-visual",
+    )
+    assert all(r.conditions == ("clean", *expected) for r in runs)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "3..x"], '--seed: "3..x" is no whole number of at least 0, nor a range such as 0..9'),
+        (["--folds", "3", "--fold", "3"], "--fold 3: expected 0 to 2 of 3 folds, or all"),
+        (["--folds", "2"], "folds is 2, expected at least 3"),
+        (["--augment", "audio.logspec@pink=1"], '"audio.logspec@pink=1": no such noise variant here; there are: audio.logspec@white'),
+        (["--test-on", "mouth.dct@blur=4 + mouth.dct@blur=4"], "expected at most one noise of each stream"),
+        (["--drop-modality", "audio", "--drop-modality", "smell"], "'smell' is not one of 'audio', 'visual'"),
+        (["--folds", "3", "--fold-by", "session"], "no session is known of these clips: --fold-by group"),
+    ],
+)  # fmt: skip
+def test_axes_that_cannot_be_are_one_line(noisy_store: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    out = tmp_path / "runs"
+    result = CliRunner().invoke(main, ["fuse", "--store", str(noisy_store), "--out", str(out), *words])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_a_diverging_run_is_named_and_the_others_are_shown(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Balance.objective
+
+    def objective(self: Balance, step: Step) -> torch.Tensor:
+        return real(self, step) * (1.0 if type(step.model) is SingleModality else float("nan"))
+
+    monkeypatch.setattr(Balance, "objective", objective)
+    words = ["--model", "transformer,transformer-ao", *SMALL, "--workers", "1", "--out", str(tmp_path / "r")]
+    result = CliRunner().invoke(main, ["fuse", "--store", str(tiny_store), *words])
+    assert result.exit_code == 1
+    assert "1 of 2 runs failed:\n  transformer 1:1 seed 0: transformer, seed 0: the loss is no number" in result.output
+    assert "best on dev: transformer-ao" in result.output

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.choice import choose_streams
-from bmla.fuse.data import Features, features_from_store
+from bmla.fuse.data import Draw, Features, features_from_store
 from bmla.fuse.models.base import Steps
 from bmla.fuse.stream import Resident
 from bmla.store import open_store
@@ -281,3 +281,59 @@ def test_a_model_without_its_modality_is_an_error(make_features: Callable[..., F
     features = features_from_arrays([0, 1, 0, 1], SPLIT, audio=arrays([2] * 4))
     with pytest.raises(UsageError, match="no visual stream was loaded"):
         features.stream("visual")
+
+
+NOISES = {"audio.arrays@a": 1.0, "audio.arrays@b": 5.0, "visual.arrays@c": 2.0}
+
+
+def test_each_clip_of_a_draw_is_of_its_own_version(make_features: Callable[..., Features]) -> None:
+    features = make_features(noises=NOISES)
+    clips = torch.tensor([4, 0, 9, 7])
+    versions = {"audio": torch.tensor([2, 0, 1, 2]), "visual": torch.tensor([0, 1, 1, 0])}
+    (batch,) = features.batches([Draw(clips, versions)], ("audio", "visual"), tuple(NOISES))
+    names = {"audio": [None, "audio.arrays@a", "audio.arrays@b"], "visual": [None, "visual.arrays@c"]}
+    for modality, steps in (("audio", batch.audio), ("visual", batch.visual)):
+        assert steps is not None
+        for row, (clip, version) in enumerate(zip(clips.tolist(), versions[modality].tolist(), strict=True)):
+            name = names[modality][version]
+            stream = features.stream(modality) if name is None else features.variant(name)
+            alone = stream.batch(torch.tensor([clip]))
+            t = alone.mask.shape[1]
+            assert torch.equal(steps.values[row, :t], alone.values[0])
+            assert steps.mask[row].tolist() == alone.mask[0].tolist() + [False] * (steps.mask.shape[1] - t)
+
+
+def test_under_noise_only_that_stream_changes(make_features: Callable[..., Features]) -> None:
+    features = make_features(noises=NOISES)
+    noisy = features.under(["audio.arrays@b"])
+    assert noisy.audio is features.variant("audio.arrays@b")
+    assert noisy.visual is features.visual
+    with pytest.raises(UsageError, match=r"audio.arrays@a and audio.arrays@b are both audio"):
+        features.under(["audio.arrays@a", "audio.arrays@b"])
+    with pytest.raises(UsageError, match=r"no features audio.arrays@z were loaded; variants: audio.arrays@a, "):
+        features.under(["audio.arrays@z"])
+    with pytest.raises(UsageError, match=r'variants: "audio@a" names no version of audio.arrays'):
+        features_from_arrays([0, 1, 0, 1], SPLIT, audio=arrays([2] * 4), variants={"audio@a": arrays([2] * 4)})
+
+
+def test_folds_change_the_splits_alone(make_features: Callable[..., Features]) -> None:
+    features = make_features()
+    assert features.folded(0, 0, "group") is features
+    folded = features.folded(4, 1, "group")
+    assert set(folded.split) == {"train", "dev", "test"}
+    assert folded.digest == features.digest
+    with pytest.raises(UsageError, match="no speaker is known of these clips"):
+        features.folded(4, 1, "speaker")
+
+
+def test_noise_variants_come_from_the_store_with_their_own_digests(noisy_store: Path) -> None:
+    store = open_store(noisy_store)
+    name = "audio.logspec@white=0"
+    features = features_from_store(store, "audio.logspec", "mouth.dct", variants=[name])
+    assert features.variant_digests == {name: store.digest([name])}
+    assert features.digest == features_from_store(store, "audio.logspec", "mouth.dct").digest
+    assert set(features.units) == {"speaker"}
+    with pytest.raises(
+        UsageError, match=r"mouth.roi@blur=1 is no noise variant of audio.logspec or mouth.dct; the store has"
+    ):
+        features_from_store(store, "audio.logspec", "mouth.dct", variants=["mouth.roi@blur=1"])

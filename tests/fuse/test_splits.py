@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bmla.fuse.splits import DEV_SHARE, usable_splits
+from bmla.fuse.splits import DEV_SHARE, fold_splits, session_of, usable_splits
 from bmla.store.errors import UsageError
 
 
@@ -70,3 +72,32 @@ def test_an_unknown_split_is_refused() -> None:
     split[0] = "val"
     with pytest.raises(UsageError, match="unknown split val; expected train, dev, test"):
         usable_splits(split, groups, usable, "here")
+
+
+@settings(max_examples=60, deadline=None)
+@given(units=st.lists(st.sampled_from("abcdefgh"), min_size=12, max_size=60), folds=st.integers(3, 5))
+def test_over_all_folds_every_clip_is_tested_once_and_no_unit_is_split(units: list[str], folds: int) -> None:
+    names = np.array(units, object)
+    if len(set(units)) < folds:
+        with pytest.raises(UsageError, match=f"{folds} folds of {len(set(units))} units"):
+            fold_splits(names, folds, 0)
+        return
+    splits = [fold_splits(names, folds, fold) for fold in range(folds)]
+    assert (np.sum([s == "test" for s in splits], axis=0) == 1).all()
+    assert (np.sum([s == "dev" for s in splits], axis=0) == 1).all()
+    for split in splits:
+        assert all(len({s for s, u in zip(split, units, strict=True) if u == unit}) == 1 for unit in set(units))
+        assert set(split) == {"train", "dev", "test"}
+
+
+def test_folds_are_of_about_one_size_and_depend_on_the_names_alone() -> None:
+    units = np.array([f"g{i % 50}" for i in range(500)], object)
+    split = fold_splits(units, 5, 2)
+    assert [(split == s).sum() for s in ("train", "dev", "test")] == [300, 100, 100]
+    order = np.random.default_rng(0).permutation(500)
+    assert (fold_splits(units[order], 5, 2) == split[order]).all()
+
+
+def test_a_session_is_read_from_iemocaps_speakers_alone() -> None:
+    assert session_of("Ses03F") == session_of("Ses03M") == "Ses03"
+    assert session_of("s1") is session_of(None) is session_of("Ses06M") is session_of("Ses03F_impro") is None

@@ -1,16 +1,19 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bmla.fuse import sweep as module
+from bmla.fuse import obtain as module
+from bmla.fuse.condition import parse_condition
 from bmla.fuse.config import RunConfig, pretraining
 from bmla.fuse.data import Features
 from bmla.fuse.evaluate import predict
 from bmla.fuse.metrics import branch_accuracy
 from bmla.fuse.progress import Progress
-from bmla.fuse.run import load_run
-from bmla.fuse.sweep import grid, run_sweep
+from bmla.fuse.run import load_run, run_name
+from bmla.fuse.sweep import RunsFailed, grid, run_sweep
 from bmla.store.errors import UnknownName, UsageError
 
 Make = Callable[..., Features]
@@ -144,3 +147,80 @@ def test_scores_tell_the_branches_with_and_without_brff(features: Features, tmp_
         assert without.scores["test"][f"{modality}_alone_accuracy"] is None
         assert 0 <= without.scores["test"][f"{modality}_accuracy"] <= 1
     assert whole.scores["dev"]["accuracy"] == whole.scores["best"]["dev_accuracy"]
+
+
+NOISES = {"audio.arrays@a": 0.5, "audio.arrays@b": 20.0, "visual.arrays@c": 1.0}
+CONDITIONS = [parse_condition(c) for c in ("audio.arrays@b", "audio.arrays@a + visual.arrays@c", "no-audio")]
+
+
+def test_runs_are_tested_under_conditions_also_when_they_were_finished_before(
+    make_features: Make, tmp_path: Path
+) -> None:
+    features = make_features(noises=NOISES)
+    configs = grid(["transformer", "balancemla-ao"], ["1:1"], [0], **{**SMALL, "epochs": 3}, **STREAMS)
+    plain = run_sweep(configs, features, tmp_path)
+    assert [r.conditions for r in plain] == [("clean",)] * 2
+    before = [(r.path / "model.safetensors").stat().st_mtime_ns for r in plain]
+    for runs in (run_sweep(configs, features, tmp_path, conditions=CONDITIONS), [load_run(r.path) for r in plain]):
+        fused, alone = runs
+        assert fused.conditions == ("clean", "audio.arrays@a + visual.arrays@c", "audio.arrays@b", "no-audio")
+        assert alone.conditions == ("clean", "audio.arrays@a", "audio.arrays@b")  # it has no sight, and needs its sound
+        clips = features.clips("test", ("audio", "visual"))
+        expected = predict(fused.model(), features.under(["audio.arrays@b"]), clips, ("audio", "visual"))
+        np.testing.assert_array_equal(fused.predictions_under("audio.arrays@b").result, expected.result)
+        assert fused.scores_under("audio.arrays@b")["accuracy"] < fused.scores_under("clean")["accuracy"]
+        hidden = predict(fused.model(), features, clips, ("audio", "visual"), hidden=("audio",))
+        np.testing.assert_array_equal(fused.predictions_under("no-audio").result, hidden.result)
+        assert alone.scores_under("visual.arrays@c") == alone.scores["test"]
+        assert alone.scores_under("audio.arrays@a + visual.arrays@c") == alone.scores_under("audio.arrays@a")
+        with pytest.raises(UsageError, match=r"not tested under audio.arrays@z; tested under: clean, audio"):
+            fused.scores_under("audio.arrays@z")
+    assert [(r.path / "model.safetensors").stat().st_mtime_ns for r in plain] == before
+
+
+def test_other_noise_under_the_same_name_is_tested_again_and_is_another_training(
+    make_features: Make, tmp_path: Path
+) -> None:
+    features, other = (make_features(noises={"audio.arrays@a": amount}) for amount in (0.5, 8.0))
+    (plain,) = grid(["transformer-ao"], ["1:1"], [0], **SMALL, **STREAMS)
+    noisy = replace(plain, augment=("audio.arrays@a",))
+    condition = [parse_condition("audio.arrays@a")]
+    scores = [
+        run_sweep([plain], f, tmp_path, conditions=condition)[0].scores_under("audio.arrays@a")
+        for f in (features, other)
+    ]
+    assert scores[0] != scores[1]
+    assert run_name(plain, features) == run_name(plain, other)
+    assert run_name(noisy, features) != run_name(noisy, other)
+
+
+def test_variants_of_a_stream_that_a_model_does_not_take_make_no_other_run() -> None:
+    settings = dict(augmentations=[(), ("visual.arrays@c",), ("audio.arrays@a", "visual.arrays@c")])
+    configs = grid(["transformer-ao", "transformer"], ["1:1"], [0], **settings, **SMALL, **STREAMS)
+    assert [c.augment for c in configs if c.model == "transformer-ao"] == [(), ("audio.arrays@a",)]
+    assert len([c for c in configs if c.model == "transformer"]) == 3
+
+
+def test_folds_are_runs_of_their_own_and_test_every_clip_once(features: Features, tmp_path: Path) -> None:
+    configs = grid(["balancemla"], ["1:1"], [0], folds=3, fold_numbers=(0, 1, 2), **SMALL, **STREAMS)
+    runs = run_sweep(configs, features, tmp_path)
+    tested = [i for run in runs for i in run.predictions.ids]
+    assert sorted(tested) == sorted(features.ids)
+    assert "_fold2_" in runs[2].name
+    starts = [load_run(tmp_path / run.document["branches"]["audio"]) for run in runs]
+    assert [s.config.fold for s in starts] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_diverges_does_not_stop_the_others(features: Features, tmp_path: Path, workers: int) -> None:
+    good = grid(["transformer-vo", "balancemla"], ["1:1"], [0], **SMALL, **STREAMS)
+    bad = [
+        replace(c, lr=c.lr, pretrain_lr=90.0 if c.pretrain_epochs else c.pretrain_lr, weight_decay=1e6)
+        for c in good[1:]
+    ]
+    with pytest.raises(
+        RunsFailed, match=r"1 of 3 runs failed:\n  balancemla 1:1 seed 0: .* loss is no number"
+    ) as caught:
+        run_sweep([good[0], *bad, good[1]], features, tmp_path, workers=workers)
+    assert [r.config for r in caught.value.runs] == good
+    assert list(caught.value.failed) == bad

@@ -12,7 +12,7 @@ from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.evaluate import Predictions, predict
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.models.table import MODELS, takes
-from bmla.fuse.train import Diverged, Trained, inverse_frequency, train
+from bmla.fuse.train import Diverged, Trained, inverse_frequency, noise, train, with_noisy_copies
 from bmla.store import open_store
 from bmla.store.errors import UsageError
 
@@ -237,3 +237,81 @@ def test_weights_do_not_depend_on_where_the_features_are_kept(tiny: Tiny, tiny_s
         assert other.history == trained[0].history
         for a, b in zip(trained[0].model.parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+NOISES = ("audio.arrays@a", "audio.arrays@b", "visual.arrays@c")
+
+
+def test_nothing_sound_or_sight_is_spoilt_each_as_often_and_never_both(make_features: Make) -> None:
+    features = make_features(noises=dict.fromkeys(NOISES, 1.0))
+    drawn = noise(30_000, features, NOISES, torch.Generator().manual_seed(0))
+    audio, visual = drawn["audio"].numpy(), drawn["visual"].numpy()
+    assert not ((audio > 0) & (visual > 0)).any()
+    shares = [((audio == 0) & (visual == 0)).mean(), (audio == 1).mean(), (audio == 2).mean(), (visual == 1).mean()]
+    assert shares == pytest.approx([1 / 3, 1 / 6, 1 / 6, 1 / 3], abs=0.01)
+    only = noise(30_000, features, NOISES[:1], torch.Generator().manual_seed(0))
+    assert set(only) == {"audio"}
+    assert float((only["audio"] == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
+    assert noise(5, features, (), torch.Generator()) == {}
+
+
+def test_training_sees_the_noise_and_dev_is_judged_with_and_without(tiny: Tiny, make_features: Make) -> None:
+    features = make_features(noises=dict.fromkeys(NOISES, 1.0))
+    config = tiny("transformer", epochs=1)
+    noisy = replace(config, augment=NOISES)
+    assert train(config, features).history != train(noisy, features).history
+    clips = features.clips("dev", ("audio", "visual"))
+    judged, versions = with_noisy_copies(clips, features, NOISES)
+    assert judged.tolist() == [*clips, *clips]
+    assert not any(versions[m][: len(clips)].any() for m in versions)
+    assert any(versions[m][len(clips) :].any() for m in versions)
+    trained = train(noisy, features)
+    again = predict(trained.model, features, judged, ("audio", "visual"), versions=versions, augment=NOISES)
+    assert trained.best["dev_accuracy"] == float((again.predicted == again.labels).mean())
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_is_scaled_by_modality(
+    tiny: Tiny, features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[list[float]] = []
+    real = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, *args: object) -> object:
+        rates.append([float(group["lr"]) for group in self.param_groups])
+        return real(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    config = replace(tiny("transformer", epochs=2, lr=1e-2, batch_size=40), warmup_steps=5, lr_scale_visual=0.5)
+    train(config, features)
+    warm = [min(1.0, (i + 1) / 5) for i in range(len(rates))]
+    np.testing.assert_allclose(rates, [[w * 1e-2, w * 5e-3, w * 1e-2] for w in warm], rtol=1e-6)
+
+
+def test_an_epoch_logs_what_was_asked_for(tiny: Tiny, features: Features) -> None:
+    (epoch,) = train(tiny("balancemla", epochs=1, schedule="long", finetune_epochs=0), features).history
+    assert epoch["train_loss"] == pytest.approx(
+        epoch["train_loss_result"] + epoch["train_loss_audio"] + epoch["train_loss_visual"], rel=1e-5
+    )
+    for name in (
+        "dev_macro_f1",
+        "dev_uar",
+        "dev_loss_audio",
+        "rho",
+        "alpha",
+        "shapley_absent_audio",
+        "grad_norm_shared",
+    ):
+        assert np.isfinite(epoch[name]), name
+    assert epoch["scale_audio"] == epoch["scale_visual"] == 1.0
+    assert len(epoch["alpha_per_class"]) == 4
+
+
+def test_the_logged_discrepancy_is_that_of_the_answers(tiny: Tiny, features: Features) -> None:
+    config = tiny("balancemla", epochs=1, schedule="long", finetune_epochs=0, dropout=0.0, lr=1e-12, batch_size=1000)
+    trained = train(config, features)
+    clips = features.clips("train", ("audio", "visual"))
+    got = predict(trained.model, features, clips, ("audio", "visual"))
+    assert got.audio is not None
+    assert got.visual is not None
+    true = [np.exp(a[np.arange(len(clips)), got.labels]).sum() for a in (got.audio, got.visual)]
+    assert trained.history[0]["rho"] == pytest.approx(true[0] / true[1], rel=1e-4)

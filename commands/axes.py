@@ -1,0 +1,96 @@
+"""The words of `bmla fuse` that span a sweep: each becomes the values of one of its axes, or one clear line."""
+
+from typing import TYPE_CHECKING
+
+from ..store.errors import UsageError
+from .options import split_names
+
+if TYPE_CHECKING:
+    from ..fuse.condition import Condition
+    from ..fuse.config import RunConfig
+    from ..store import Store
+
+NOTHING = "none"
+
+
+def check_models(names: tuple[str, ...]) -> None:
+    """Raises UnknownName, before anything is loaded."""
+    from ..fuse.models.table import entry
+
+    for name in names:
+        entry(name)
+
+
+def needed_modalities(names: tuple[str, ...]) -> tuple[str, ...]:
+    from ..fuse.models.table import takes
+
+    return tuple(m for m in ("audio", "visual") if any(m in takes(name) for name in names))
+
+
+def seed_numbers(values: tuple[str, ...]) -> tuple[int, ...]:
+    """3, or 0..9 for all of them. Raises UsageError for a word that is no whole number."""
+    return whole_numbers("--seed", values)
+
+
+def fold_numbers(values: tuple[str, ...], folds: int) -> tuple[int, ...]:
+    """Raises UsageError for a fold that there is not."""
+    if folds == 0 or values == ("all",):
+        return tuple(range(max(folds, 1)))
+    numbers = whole_numbers("--fold", values)
+    if bad := [n for n in numbers if n >= folds]:
+        raise UsageError(f"--fold {bad[0]}: expected 0 to {folds - 1} of {folds} folds, or all")
+    return numbers
+
+
+def whole_numbers(option: str, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers and ranges A..B, both ends included. Raises UsageError for anything else."""
+    found: list[int] = []
+    for word in split_names(values):
+        first, dots, last = word.partition("..")
+        if not all(w.isascii() and w.isdigit() for w in ((first, last) if dots else (first,))):
+            raise UsageError(f'{option}: "{word}" is no whole number of at least 0, nor a range such as 0..9')
+        found += range(int(first), int(last) + 1) if dots else [int(first)]
+    return tuple(dict.fromkeys(found))
+
+
+def training_noises(values: tuple[str, ...], store: "Store", streams: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    """One setting a value: the noise variants to train with."""
+    from ..fuse.condition import expand
+
+    return tuple(
+        () if value == NOTHING else tuple(expand([value], store.streams(), streams.values())) for value in values
+    ) or ((),)
+
+
+def test_conditions(
+    tests: tuple[str, ...], dropped: tuple[str, ...], store: "Store", streams: dict[str, str]
+) -> "tuple[Condition, ...]":
+    """What is tested under besides clean: every variant that a pattern fits is one; what is joined by + is one together."""
+    from itertools import product
+
+    from ..fuse.condition import JOIN, expand, parse_condition
+
+    names: list[str] = []
+    for value in tests:
+        parts = [expand([word], store.streams(), streams.values()) for word in value.split(JOIN.strip())]
+        names += [JOIN.join(together) for together in product(*parts)]
+    names += [f"no-{modality}" for modality in dropped]
+    return tuple(parse_condition(name) for name in dict.fromkeys(names))
+
+
+def noises_of(configs: "list[RunConfig]", conditions: "tuple[Condition, ...]") -> list[str]:
+    """All noise variants that are read."""
+    used = [*(name for c in configs for name in c.augment), *(name for c in conditions for name in c.variants)]
+    return list(dict.fromkeys(used))
+
+
+def removed_parts(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """One setting a value. Raises UnknownName for a part that BalanceMLA does not have."""
+    from ..fuse.config import PARTS
+    from ..store.errors import UnknownName
+
+    settings = [tuple(p for p in split_names([value]) if p != NOTHING) for value in values] or [()]
+    for part in (p for setting in settings for p in setting):
+        if part not in PARTS:
+            raise UnknownName("part of BalanceMLA", part, (*PARTS, NOTHING))
+    return tuple(settings)

@@ -1,0 +1,133 @@
+"""One run of a sweep: trained, chosen on dev, tested and on disk; or the one that is there already."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .condition import CLEAN, Condition
+from .config import RunConfig, starting_points, teachers
+from .contribution import contribution
+from .data import Features
+from .evaluate import Predictions, predict
+from .metrics import scores
+from .models.balancemla import BalanceMLA
+from .models.base import FusionModel
+from .models.single import SingleModality
+from .models.table import takes
+from .progress import Progress
+from .run import Run, load_run, run_name, save_run
+from .train import clips_of, train
+from .unfinished import FOLDER, Unfinished
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all runs of a sweep share; see `sweep.run_sweep`.
+
+    Attributes:
+        resume: a run that was killed goes on from its last state; False: such states are thrown away.
+    """
+
+    features: Features
+    out: Path
+    conditions: tuple[Condition, ...]
+    device: torch.device | str
+    provenance: dict[str, Any]
+    progress: Progress
+    resume: bool = True
+
+    def untested(self, config: RunConfig) -> list[Condition]:
+        """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
+        run = load_run(self.out / run_name(config, self.features))
+        mine = dict.fromkeys(c.seen_by(run.streams) for c in self.conditions)
+        asked = [c for c in mine if len(c.hidden) < len(run.streams)]
+        return [c for c in asked if not run.was_tested(c, self.features.variant_digests)]
+
+
+def obtain(config: RunConfig, task: Task) -> Run:
+    """The finished run of this configuration, tested under every condition: the one on disk, or a new one."""
+    features, out = task.features, task.out
+    if is_finished(config, features, out):
+        run = load_run(out / run_name(config, features))
+    else:
+        run = fresh_run(config, task)
+        task.progress.finish(run)
+    untested = task.untested(config)
+    if untested:
+        model = run.model(task.device)
+        folded = features.folded(config.folds, config.fold, config.fold_by)
+        clips = clips_of(folded, "test", config)
+        for condition in untested:
+            run.add_condition(condition, features.variant_digests, *test(model, config, folded, clips, condition))
+    return run
+
+
+def fresh_run(config: RunConfig, task: Task) -> Run:
+    """Trains, chooses on dev, tests, and writes the run."""
+    name = run_name(config, task.features)
+    starts, taught = (
+        {m: obtain(c, replace(task, conditions=())) for m, c in before(config).items()}
+        for before in (starting_points, teachers)
+    )
+    began = time.monotonic()
+    task.progress.start(config)
+    share = len(takes(config.model))
+    unfinished = Unfinished(task.out / FOLDER / name)
+    if not task.resume:
+        unfinished.remove()
+    features = task.features.folded(config.folds, config.fold, config.fold_by)
+    trained = train(
+        config,
+        features,
+        branches=single_models(starts, task.device),
+        teachers=single_models(taught, task.device),
+        device=task.device,
+        on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
+        unfinished=unfinished,
+    )
+    results: dict[str, Any] = {"best": trained.best}
+    for split in ("dev", "test"):  # the only look at the test split, after the epoch was chosen on dev
+        clips = clips_of(features, split, config)
+        figures, predictions = test(trained.model, config, features, clips, CLEAN)
+        results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
+    seconds = round(time.monotonic() - began, 2)
+    origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    if taught:
+        origin["teachers"] = {m: run.name for m, run in taught.items()}
+    run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
+    unfinished.remove()
+    return run
+
+
+def test(
+    model: FusionModel, config: RunConfig, features: Features, clips: np.ndarray, condition: Condition
+) -> tuple[dict[str, Any], Predictions]:
+    """Scores and answers of a trained model under a condition; the clips that it leaves without any modality are not asked."""
+    seen = features.under(condition.variants)
+    modalities = takes(config.model)
+    shown = [m for m in modalities if m not in condition.hidden]
+    clips = clips[np.any([seen.stream(m).present[clips] for m in shown], axis=0)]
+    predictions = predict(model, seen, clips, modalities, hidden=condition.hidden)
+    alone = None
+    if isinstance(model, BalanceMLA) and config.brff:
+        alone = predict(model, seen, clips, modalities, hidden=condition.hidden, brff=False)
+    return scores(predictions, alone), predictions
+
+
+def single_models(runs: Mapping[str, Run], device: torch.device | str) -> dict[str, SingleModality]:
+    """The trained models of some runs of one modality each."""
+    models: dict[str, SingleModality] = {}
+    for modality, run in runs.items():
+        model = run.model(device)
+        assert isinstance(model, SingleModality)
+        models[modality] = model
+    return models
+
+
+def is_finished(config: RunConfig, features: Features, out: Path) -> bool:
+    return (out / run_name(config, features) / "config.json").is_file()
