@@ -123,7 +123,7 @@ class RunConfig:
     pmr_entropy: float = 0.01
     pmr_entropy_epochs: int = 10
     mmpareto_lift: float = 1.5
-    gblend_epochs: int = 5
+    gblend_epochs: int = 2  # so that BalanceMLA's 5 epochs of fine-tuning have two
     umt_weight: float = 1.0
     opm_base: float = 0.5
     opm_slope: float = 0.5
@@ -168,6 +168,33 @@ class RunConfig:
     def total_epochs(self) -> int:
         """Without those of the single-modality models that it starts from."""
         return self.epochs + self.finetune_epochs
+
+
+def parse_settings(words: Mapping[str, str]) -> dict[str, Any]:
+    """Fields by name, with their values as text: whole numbers, numbers, true or false, or text; a list is joined by commas.
+
+    Raises:
+        UnknownName: there is no such field.
+        UsageError: it is no such value.
+    """
+    hints = get_type_hints(RunConfig)
+    return {name: parsed_value(name, text, hints) for name, text in words.items()}
+
+
+def parsed_value(name: str, text: str, hints: Mapping[str, Any]) -> Any:
+    if name not in hints:
+        raise UnknownName("setting", name, tuple(hints))
+    hint = hints[name]
+    if hint is bool:
+        if text not in ("true", "false"):
+            raise UsageError(f'{name}: "{text}" is neither true nor false')
+        return text == "true"
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise UsageError(f'{name}: "{text}" is no {"whole " if hint is int else ""}number') from None
+    return tuple(text.split(",")) if hint == tuple[str, ...] else text
 
 
 def checked_value(key: str, value: Any, hint: Any) -> Any:
@@ -284,14 +311,14 @@ def check_names(config: RunConfig) -> None:
 
 def fitting(balance: str) -> tuple[str, ...]:
     """The models that a balance method goes with."""
-    method = balance_entry(balance)
+    method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
     return tuple(
         name
         for name, model in MODELS.items()
         if model.takes == BOTH
         and (not method.models or name in method.models)
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
-        and all(setting in model.reads or setting not in OF_MODELS for setting in method.sets)
+        and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
     )
 
 

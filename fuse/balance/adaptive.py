@@ -3,9 +3,8 @@
 For each modality m, T_m is the loss of its own answer on the training clips, H_m that on clips set apart, both smoothed over epochs
 (x <- smoothing x + (1 - smoothing) new) and both in nats; a guess costs log C.
 
-    lambda_m = lambda 2 H_m / (H_a + H_v)                             who generalises worse has the heavier objective; their mean
-    stays lambda scale_m  = clip((log C - H_m) / (log C - T_m), floor, 1)          the share of what m has learnt that holds on
-    clips it was not shown
+    lambda_m = lambda 2 H_m / (H_a + H_v)                      who generalises worse has the heavier objective; the mean stays lambda
+    scale_m  = clip((log C - H_m) / (log C - T_m), floor, 1)   the share of what m has learnt that holds on clips it was not shown
 
 scale_m is 1 as long as m learns nothing that does not generalise, and falls as its training loss runs away. It is a factor on the update of
 m's parameters. Nothing is changed before the first epoch has ended.

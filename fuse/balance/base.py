@@ -92,7 +92,7 @@ def true_class_scores(step: Step, answers: tuple[Tensor, Tensor]) -> Tensor:
 def discrepancy(scores: Tensor) -> Tensor:
     """(2,) rho of each modality: its score over the other's; one where there was no clip to compare.
 
-    *Source:* OGM-GE (Peng et al., 2022), eq. 8-9.
+    *Source:* OGM-GE (Peng et al., 2022).
     """
     tiny = torch.finfo(scores.dtype).tiny
     return torch.where(scores.sum() > 0, scores / scores.flip(0).clamp(min=tiny), torch.ones_like(scores))

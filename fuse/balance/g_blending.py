@@ -5,9 +5,9 @@
 
 over a super-epoch of some epochs each, after which both are measured anew.
 
-*Source:* Wang et al. (2020), "What Makes Training Multi-modal Classification Networks Hard?", CVPR, eq. 7 and algorithm 2
-(online). Different here: both are read off the training itself, where the paper trains copies on one loss each; training losses
-are means over the super-epoch's last epoch. The clips are part of the training split, never of dev. Ours: super-epochs of 5
+*Source:* Wang et al. (2020), "What Makes Training Multi-modal Classification Networks Hard?", CVPR (its online
+form). Different here: both are read off the training itself, where the paper trains copies on one loss each; training losses
+are means over the super-epoch's last epoch. The clips are part of the training split, never of dev. Ours: super-epochs of 2
 epochs; a loss that did not fall has no weight, and if none fell the weights stay; all are 1 / 3 to begin with, and the first
 epoch's end is the first measurement.
 """

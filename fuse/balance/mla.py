@@ -5,7 +5,7 @@
 
 P_m (d, d) begins as the identity; it keeps what the other modality's features do not use, so that D P_m h ~ 0 for each h it has seen.
 
-*Source:* Zhang et al. (2024), "Multimodal Representation Learning by Alternating Unimodal Adaptation", CVPR, eq. 4-6 (recursive
+*Source:* Zhang et al. (2024), "Multimodal Representation Learning by Alternating Unimodal Adaptation", CVPR (recursive
 least squares). Its answer at test time, weighed by entropies, is the model `shared-head`. Different here: the *update* is
 projected, since AdamW turns a projected gradient back; the public code divides by the outer product of q and h where the formula
 has a number, and shares one P. As there, P's size is normalised (it only shrinks). Ours: alpha stays .1, where the public code

@@ -3,7 +3,7 @@
     rho_a = sum p_a / sum p_v  (p_m: probability of the true class by modality m alone),   rho_v = 1 / rho_a
     k_m = 1 - tanh(alpha rho_m) where rho_m > 1, else 1
 
-*Source:* Peng et al. (2022), "Balanced Multimodal Learning via On-the-fly Gradient Modulation", CVPR, eq. 8-10; alpha .1 is what
+*Source:* Peng et al. (2022), "Balanced Multimodal Learning via On-the-fly Gradient Modulation", CVPR; alpha .1 is what
 it uses on VGGSound. Different here: k_m scales the *update* of every parameter of the modality (AdamW would divide a scaled
 gradient out again; the public code scales gradients, and of convolutions only). GE adds noise N(0, std(g)^2) to the gradient g of
 each of these parameters.

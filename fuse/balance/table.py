@@ -50,6 +50,12 @@ BALANCES: dict[str, BalanceEntry] = {
         "none",
         sets={"lambda_audio": 1.0, "lambda_visual": 1.0},
     ),
+    "mmcosine": BalanceEntry(
+        "MMCosine: a head of cosines, so that no modality wins by its norm",
+        "Xu et al. (2023), ICASSP",
+        "none",
+        sets={"head": "cosine"},
+    ),
     "ogm": BalanceEntry(
         "OGM: the update of the modality that is ahead shrinks", "Peng et al. (2022), CVPR", "ogm", ("ogm_alpha",)
     ),
