@@ -10,7 +10,7 @@ from .commands.demo import demo
 from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.fuse import fuse
-from .commands.lists import encoders, models
+from .commands.lists import balances, encoders, models
 from .commands.store import store
 from .store.errors import BmlaError
 
@@ -57,5 +57,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, store, models, encoders, datasets, doctor):
+for command in (demo, extract, fuse, store, models, balances, encoders, datasets, doctor):
     main.add_command(command)

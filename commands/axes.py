@@ -1,9 +1,9 @@
 """The words of `bmla fuse` that span a sweep: each becomes the values of one of its axes, or one clear line."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..store.errors import UsageError
-from .options import split_names
+from .options import key_values, split_names
 
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
@@ -19,6 +19,15 @@ def check_models(names: tuple[str, ...]) -> None:
 
     for name in names:
         entry(name)
+
+
+def check_balances(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises UnknownName for a balance method that there is not."""
+    from ..fuse.balance.table import entry
+
+    for name in names:
+        entry(name)
+    return names
 
 
 def needed_modalities(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -82,6 +91,33 @@ def noises_of(configs: "list[RunConfig]", conditions: "tuple[Condition, ...]") -
     """All noise variants that are read."""
     used = [*(name for c in configs for name in c.augment), *(name for c in conditions for name in c.variants)]
     return list(dict.fromkeys(used))
+
+
+# The settings that have an option which spans an axis of the sweep.
+AXES = {
+    name: f"--{name}" for name in ("model", "audio", "visual", "seed", "ratio", "balance", "augment", "folds", "fold")
+}
+AXES |= {"fold_by": "--fold-by"} | dict.fromkeys(("brff", "adf", "clw"), "--without")
+
+
+def set_values(words: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """What --set says, by field.
+
+    Args:
+        options: the settings that have options of their own, None where not given.
+
+    Raises:
+        UnknownName, UsageError: no such setting or value, or one that an option says.
+    """
+    from ..fuse.config import parse_settings
+
+    values = parse_settings(key_values("--set", words))
+    for name in values:
+        if name in AXES:
+            raise UsageError(f"--set {name}: say it with {AXES[name]}")
+        if options.get(name):
+            raise UsageError(f"--set {name}: --{name.replace('_', '-')} says it already")
+    return values
 
 
 def removed_parts(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .axes import (
+    check_balances,
     check_models,
     fold_numbers,
     needed_modalities,
     noises_of,
     removed_parts,
     seed_numbers,
+    set_values,
     test_conditions,
     training_noises,
 )
@@ -39,6 +41,7 @@ Examples:
   bmla fuse --model transformer --ratio 1:2,1:1,2:1 --seed 0,1,2
   bmla fuse --model balancemla,balancemla-ao,balancemla-vo,transformer --seed 0,1,2
   bmla fuse --without brff,adf,clw --without adf,clw --without clw --without none
+  bmla fuse --balance none,ogm,adaptive --set ogm_alpha=0.8
   bmla fuse --store stores/words.zarr --layers 2 --width 64 --json > words.json
 
 Killed or stopped? Run the same command again: finished runs are kept and reused.
@@ -102,6 +105,22 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     type=click.Choice(["group", "speaker", "session"]),
     help="What stays together in a fold: recordings, speakers, or IEMOCAP's sessions.",
+)
+@click.option(
+    "--balance",
+    "balances",
+    multiple=True,
+    default=("none",),
+    show_default=True,
+    metavar="NAME",
+    help="How modalities are kept in balance, repeatable or with commas; see `bmla balances`.",
+)
+@click.option(
+    "--set",
+    "set_words",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other setting of a run, such as ogm_alpha=0.8; repeatable.",
 )
 @click.option("--audio", metavar="STREAM", help="Audio stream.  [default: the best-known one in the store]")
 @click.option("--visual", metavar="STREAM", help="Visual stream.  [default: the best-known one for the store's task]")
@@ -183,6 +202,8 @@ def fuse(
     folds: int,
     fold_words: tuple[str, ...],
     removals: tuple[str, ...],
+    balances: tuple[str, ...],
+    set_words: tuple[str, ...],
     audio: str | None,
     visual: str | None,
     augmentations: tuple[str, ...],
@@ -202,7 +223,7 @@ def fuse(
 ) -> None:
     """Train fusion models on the features of a store.
 
-    Trains every combination of models, ratios, parts, noises, folds and seeds; chooses each run's epoch on the dev split,
+    Trains every combination of models, ratios, parts, balance methods, noises, folds and seeds; chooses each run's epoch on the dev split,
     looks at the test split once, and writes the runs and a report.
     """
     names = split_names(models)
@@ -210,6 +231,8 @@ def fuse(
     check_models(names)
     budget_bytes = None if budget is None else byte_count("--budget", budget)
     axes = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), folds=folds)
+    axes["balances"] = check_balances(split_names(balances))
+    wishes |= set_values(set_words, wishes)
     axes["fold_numbers"] = fold_numbers(fold_words, folds)
     store = open_named(store_path)
     from ..fuse.choice import choose_streams

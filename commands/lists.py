@@ -1,4 +1,4 @@
-"""`bmla models`, `bmla encoders`: what there is, a line each."""
+"""`bmla models`, `bmla balances`, `bmla encoders`: what there is, a line each."""
 
 from collections.abc import Iterable
 
@@ -11,6 +11,14 @@ def models() -> None:
     from ..fuse.models.table import MODELS
 
     show((name, entry.summary) for name, entry in MODELS.items())
+
+
+@click.command()
+def balances() -> None:
+    """The ways to balance modalities, a line each, and who proposed them."""
+    from ..fuse.balance.table import BALANCES
+
+    show((name, f"{e.summary}{'' if e.source == '-' else f' [{e.source}]'}") for name, e in BALANCES.items())
 
 
 @click.command()

@@ -6,7 +6,7 @@ Numbers that the paper gives are marked with its section; every other default is
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 
 from ..store.errors import UnknownName, UsageError
@@ -64,6 +64,18 @@ class RunConfig:
         balance: a name of `balance/table.py`.
         modality_dropout: the share of the training clips with both modalities of which one, by turns either, is hidden.
         augment: noise variants of the streams; every training clip is drawn from the clean stream or one of these, each time anew.
+        holdout: this share of the training clips, in whole groups, trains nothing: a balance method judges by it. Those that a run
+            starts from leave out the same clips.
+        ogm_alpha: how strongly OGM slows the modality that is ahead (Peng et al., 2022, use .1 on VGGSound, .8 on CREMA-D).
+        agm_alpha: the same of AGM.
+        pmr_alpha, pmr_momentum: weight of PMR's prototypical loss, and share of the old prototype that is kept (both its public code's).
+        pmr_entropy, pmr_entropy_epochs: weight of PMR's entropy, and in how many epochs.
+        mmpareto_lift: factor on the update (Wei and Hu, 2024).
+        gblend_epochs: of G-Blending's super-epoch.
+        umt_weight: of the distance to the teachers' features.
+        opm_base, opm_slope, opm_share: chance that OPM hides a clip, how it rises, and in which share of the batches (its public code's).
+        mla_alpha: of MLA's recursive least squares: the smaller, the more of the used directions is kept from change (its public code's).
+        adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
     """
@@ -111,6 +123,22 @@ class RunConfig:
     balance: str = "none"
     modality_dropout: float = 0.0
     augment: tuple[str, ...] = ()
+    holdout: float = 0.0
+    ogm_alpha: float = 0.1
+    agm_alpha: float = 0.2
+    pmr_alpha: float = 1.0
+    pmr_momentum: float = 0.2
+    pmr_entropy: float = 0.01
+    pmr_entropy_epochs: int = 10
+    mmpareto_lift: float = 1.5
+    gblend_epochs: int = 2  # so that BalanceMLA's 5 epochs of fine-tuning have two
+    umt_weight: float = 1.0
+    opm_base: float = 0.5
+    opm_slope: float = 0.5
+    opm_share: float = 0.7
+    mla_alpha: float = 0.1
+    adaptive_smoothing: float = 0.5
+    adaptive_floor: float = 0.1
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
@@ -150,6 +178,33 @@ class RunConfig:
         return self.epochs + self.finetune_epochs
 
 
+def parse_settings(words: Mapping[str, str]) -> dict[str, Any]:
+    """Fields by name, with their values as text: whole numbers, numbers, true or false, or text; a list is joined by commas.
+
+    Raises:
+        UnknownName: there is no such field.
+        UsageError: it is no such value.
+    """
+    hints = get_type_hints(RunConfig)
+    return {name: parsed_value(name, text, hints) for name, text in words.items()}
+
+
+def parsed_value(name: str, text: str, hints: Mapping[str, Any]) -> Any:
+    if name not in hints:
+        raise UnknownName("setting", name, tuple(hints))
+    hint = hints[name]
+    if hint is bool:
+        if text not in ("true", "false"):
+            raise UsageError(f'{name}: "{text}" is neither true nor false')
+        return text == "true"
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise UsageError(f'{name}: "{text}" is no {"whole " if hint is int else ""}number') from None
+    return tuple(text.split(",")) if hint == tuple[str, ...] else text
+
+
 def checked_value(key: str, value: Any, hint: Any) -> Any:
     """A field's value as it is kept. Raises UsageError where it is of another type."""
     if hint == tuple[str, ...]:
@@ -170,16 +225,38 @@ def starting_points(config: RunConfig) -> dict[str, RunConfig]:
     return {modality: pretraining(config, modality) for modality in model_entry(config.model).starts}
 
 
+def teachers(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs of one modality that a run's balance method learns from, by modality; none for most methods.
+
+    They are those that the model starts from, where it does, else `transformer-ao` and `-vo`, trained as long as the run itself.
+    """
+    if not balance_entry(config.balance).teachers:
+        return {}
+    if starts := starting_points(config):
+        return starts
+    names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
+    return {m: alone(config, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
+
+
+def prerequisites(config: RunConfig) -> list[RunConfig]:
+    """The runs that must be there before a run, each once."""
+    return list(dict.fromkeys([*starting_points(config).values(), *teachers(config).values()]))
+
+
 def pretraining(config: RunConfig, modality: str) -> RunConfig:
     """The run whose best weights a run starts one branch from; the same for all that can share it."""
-    model = model_entry(config.model).starts[modality]
-    return canonical(replace(config, model=model, balance="none", epochs=config.pretrain_epochs, lr=config.pretrain_lr))
+    return alone(config, model_entry(config.model).starts[modality], config.pretrain_epochs, config.pretrain_lr)
 
 
-# The settings that only some models or balance methods look at.
-SPECIFIC = frozenset(
-    name for reads in (*(e.reads for e in MODELS.values()), *(e.reads for e in BALANCES.values())) for name in reads
-)
+def alone(config: RunConfig, model: str, epochs: int, lr: float) -> RunConfig:
+    """The same settings for a model of one modality."""
+    phases: dict[str, Any] = {"pretrain_epochs": 0, "epochs": epochs, "lr": lr, "finetune_epochs": 0}
+    return canonical(replace(config, model=model, balance="none", **phases))
+
+
+# The settings that only some models look at, and those that only some models or balance methods do.
+OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads)
+SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.reads}
 
 
 def canonical(config: RunConfig) -> RunConfig:
@@ -235,9 +312,25 @@ def check_names(config: RunConfig) -> None:
         if value not in known:
             raise UnknownName(what, value, known)
     parse_ratio(config.ratio)
-    fitting = balance_entry(config.balance).models or tuple(m for m, e in MODELS.items() if e.takes == BOTH)
-    if config.balance != "none" and config.model not in fitting:
-        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fitting)}")
+    if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
+        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
+    plain = {f.name: f.default for f in fields(RunConfig)}
+    for name, value in balance_entry(config.balance).sets.items():
+        if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
+            raise UsageError(f"balance {config.balance} needs {name} to be other than {plain[name]}, such as {value}")
+
+
+def fitting(balance: str) -> tuple[str, ...]:
+    """The models that a balance method goes with."""
+    method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
+    return tuple(
+        name
+        for name, model in MODELS.items()
+        if model.takes == BOTH
+        and (not method.models or name in method.models)
+        and (model.heads or "lambda_audio" in model.reads or not method.heads)
+        and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
+    )
 
 
 def check_numbers(config: RunConfig) -> None:
@@ -260,6 +353,17 @@ def check_numbers(config: RunConfig) -> None:
         "patience": (0, 100_000),
         "label_smoothing": (0, 0.99),
         "modality_dropout": (0, 1),
+        "holdout": (0, 0.9),
+        "pmr_momentum": (0, 1),
+        "pmr_entropy_epochs": (0, 100_000),
+        "mmpareto_lift": (1e-6, 1e6),
+        "gblend_epochs": (1, 100_000),
+        "opm_base": (0, 1),
+        "opm_share": (0, 1),
+        "mla_alpha": (1e-12, 1e6),
+        "adaptive_smoothing": (0, 0.999),
+        "adaptive_floor": (0, 1),
+        **dict.fromkeys(("ogm_alpha", "agm_alpha", "pmr_alpha", "pmr_entropy", "umt_weight", "opm_slope"), (0, 1e6)),
         "folds": (0, 1000),
         "fold": (0, max(config.folds - 1, 0)),
         "pretrain_lr": (1e-12, 100),

@@ -86,6 +86,14 @@ def dev_figures(predictions: Predictions) -> dict[str, Any]:
     }
 
 
+def held_figures(predictions: Predictions) -> dict[str, float | None]:
+    """Losses on clips that are set apart, for balance methods that judge by them: the model's, and each modality's own."""
+    return {
+        "held_loss": negative_log(predictions.result, predictions.labels),
+        **{f"held_loss_{m}": branch_loss(predictions, m) for m in ("audio", "visual")},
+    }
+
+
 def negative_log(logs: np.ndarray, truth: np.ndarray) -> float:
     """Mean of -log p of the true class."""
     return float(-logs[np.arange(len(truth)), truth].mean(dtype=np.float64))

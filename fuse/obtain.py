@@ -1,6 +1,7 @@
 """One run of a sweep: trained, chosen on dev, tested and on disk; or the one that is there already."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from .condition import CLEAN, Condition
-from .config import RunConfig, starting_points
+from .config import RunConfig, starting_points, teachers
 from .contribution import contribution
 from .data import Features
 from .evaluate import Predictions, predict
@@ -69,12 +70,10 @@ def obtain(config: RunConfig, task: Task) -> Run:
 def fresh_run(config: RunConfig, task: Task) -> Run:
     """Trains, chooses on dev, tests, and writes the run."""
     name = run_name(config, task.features)
-    starts = {m: obtain(p, replace(task, conditions=())) for m, p in starting_points(config).items()}
-    branches: dict[str, SingleModality] = {}
-    for modality, run in starts.items():
-        branch = run.model(task.device)
-        assert isinstance(branch, SingleModality)
-        branches[modality] = branch
+    starts, taught = (
+        {m: obtain(c, replace(task, conditions=())) for m, c in before(config).items()}
+        for before in (starting_points, teachers)
+    )
     began = time.monotonic()
     task.progress.start(config)
     share = len(takes(config.model))
@@ -85,7 +84,8 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
     trained = train(
         config,
         features,
-        branches=branches,
+        branches=single_models(starts, task.device),
+        teachers=single_models(taught, task.device),
         device=task.device,
         on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
         unfinished=unfinished,
@@ -97,6 +97,8 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
     seconds = round(time.monotonic() - began, 2)
     origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    if taught:
+        origin["teachers"] = {m: run.name for m, run in taught.items()}
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
     unfinished.remove()
     return run
@@ -115,6 +117,16 @@ def test(
     if isinstance(model, BalanceMLA) and config.brff:
         alone = predict(model, seen, clips, modalities, hidden=condition.hidden, brff=False)
     return scores(predictions, alone), predictions
+
+
+def single_models(runs: Mapping[str, Run], device: torch.device | str) -> dict[str, SingleModality]:
+    """The trained models of some runs of one modality each."""
+    models: dict[str, SingleModality] = {}
+    for modality, run in runs.items():
+        model = run.model(device)
+        assert isinstance(model, SingleModality)
+        models[modality] = model
+    return models
 
 
 def is_finished(config: RunConfig, features: Features, out: Path) -> bool:

@@ -81,4 +81,5 @@ def describe(config: RunConfig) -> str:
     """A run in a few words."""
     without = f" without {', '.join(config.removed)}" if config.removed else ""
     one = config.model.endswith(("-ao", "-vo")) and config.ratio == "1:1"
-    return f"{config.model}{without}{'' if one else f' {config.ratio}'} seed {config.seed}"
+    balance = f" + {config.balance}" if config.balance != "none" else ""
+    return f"{config.model}{without}{balance}{'' if one else f' {config.ratio}'} seed {config.seed}"

@@ -11,6 +11,7 @@ logit average BalanceMLA's pre-training with nothing after it, so that both shar
 from typing import Any
 
 from ..store.errors import UnknownName
+from .balance.table import entry as balance_entry
 from .config import RunConfig, canonical
 
 TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
@@ -56,6 +57,7 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         settings = TRANSFORMER | RECIPES[recipe]
     else:
         settings = dict(MODELS.get(model, PHASES))
+    settings = {**settings, **balance_entry(wishes.get("balance") or "none").sets}
     wished = {name: value for name, value in wishes.items() if value is not None}
     if "pretrain_epochs" in settings:
         for name in ("epochs", "lr"):

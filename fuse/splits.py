@@ -45,7 +45,7 @@ def usable_splits(
             f"{left_out} clips are left out: no label among the classes, or no valid step in any loaded stream"
         )
     if not (result == "dev").any():
-        chosen = carve(groups, result == "train", where)
+        chosen = carve(groups, result == "train", where, DEV_SHARE)
         result[chosen] = "dev"
         notes.append(
             f"no dev split: {len(chosen)} of the training clips choose the epoch instead (whole recordings, seed {DEV_SEED})"
@@ -53,15 +53,15 @@ def usable_splits(
     return result, tuple(notes)
 
 
-def carve(groups: np.ndarray, train: np.ndarray, where: str) -> np.ndarray:
-    """Clips of the groups whose hash is lowest, until they are DEV_SHARE of the training clips: stable and group-disjoint."""
+def carve(groups: np.ndarray, train: np.ndarray, where: str, share: float) -> np.ndarray:
+    """Clips of the groups whose hash is lowest, until they are that share of the training clips: stable and group-disjoint."""
     names, counts = np.unique(groups[train].astype(str), return_counts=True)
     if len(names) < 2:
         raise UsageError(
-            f"{where}: no dev split, and all training clips are of one group ({names[0]}): none can be set apart"
+            f"{where}: all training clips are of one group ({names[0]}): none can be set apart, to choose or to judge by"
         )
     order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{DEV_SEED}:{names[i]}".encode()).digest())
-    enough = int(np.searchsorted(np.cumsum(counts[order]), DEV_SHARE * counts.sum())) + 1
+    enough = int(np.searchsorted(np.cumsum(counts[order]), share * counts.sum())) + 1
     chosen = names[order[: min(enough, len(names) - 1)]]
     return np.flatnonzero(train & np.isin(groups.astype(str), chosen))
 

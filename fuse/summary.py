@@ -28,7 +28,7 @@ class Row:
     """One setting over its seeds.
 
     Attributes:
-        model, ratio, without: the setting; ratio None for models of one modality.
+        model, ratio, without, balance: the setting; ratio None for models of one modality.
         seeds: ascending.
         accuracies: on test, one a seed.
         mean, std: of the accuracies; std None for one seed.
@@ -44,6 +44,7 @@ class Row:
     model: str
     ratio: str | None
     without: tuple[str, ...]
+    balance: str
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     mean: float
@@ -65,7 +66,8 @@ class Row:
     @property
     def label(self) -> str:
         without = f" without {', '.join(self.without)}" if self.without else ""
-        return f"{self.model}{without}{f' {self.ratio}' if self.ratio else ''}"
+        balance = f" + {self.balance}" if self.balance != "none" else ""
+        return f"{self.model}{without}{balance}{f' {self.ratio}' if self.ratio else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         return {"label": self.label, **asdict(self)}
@@ -129,6 +131,7 @@ def make_row(runs: Sequence[Run], means: np.ndarray) -> Row:
         model=config.model,
         ratio=config.ratio if len(takes(config.model)) == 2 else None,
         without=config.removed,
+        balance=config.balance,
         seeds=tuple(run.config.seed for run in runs),
         accuracies=accuracies,
         mean=statistics.fmean(accuracies),

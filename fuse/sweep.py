@@ -1,7 +1,7 @@
-"""Many runs over the same features, in this process or in several side by side: models x ratios x seeds.
+"""Many runs over the same features, in this process or in several side by side: models x ratios x balance methods x seeds.
 
-The single-modality models that BalanceMLA starts from are runs as well, kept in the same folder: every run of the sweep that can
-share them does, and so does the next sweep.
+The single-modality models that BalanceMLA starts from, or that a balance method learns from, are runs as well, kept in the same
+folder: every run of the sweep that can share them does, and so does the next sweep.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ import torch
 
 from ..store.errors import BmlaError, UsageError
 from .condition import Condition
-from .config import PARTS, RunConfig, starting_points
+from .config import PARTS, RunConfig, prerequisites
 from .data import Features
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
 from .progress import Progress, describe
 from .recipes import run_config
 from .run import Run, run_name
-from .train import Diverged, clips_of
+from .train import Diverged, clips_of, set_apart
 from .workers import run_parallel
 
 
@@ -28,15 +28,17 @@ def grid(
     ratios: Sequence[str],
     seeds: Sequence[int],
     removals: Sequence[Sequence[str]] = ((),),
+    balances: Sequence[str] = ("none",),
     augmentations: Sequence[Sequence[str]] = ((),),
     folds: int = 0,
     fold_numbers: Sequence[int] = (0,),
     **wishes: Any,
 ) -> list[RunConfig]:
-    """The runs of a sweep, each once: a model of one modality has no ratio and no parts, so it stands once a seed.
+    """The runs of a sweep, each once: a model of one modality has no ratio, no parts and nothing to balance, so it stands once a seed.
 
     Args:
         removals: parts of BalanceMLA to do without; each entry is a setting of its own.
+        balances: balance methods; each is a setting of its own.
         augmentations: noise variants to train with; each entry is a setting of its own.
         folds, fold_numbers: of a cross-validation, and which of its folds; 0 and (0,): the store's own splits.
         wishes: see `recipes.run_config`.
@@ -46,12 +48,14 @@ def grid(
             model,
             ratio="1:1" if len(takes(model)) == 1 else ratio,
             seed=seed,
+            balance=balance,
             augment=tuple(augment),
             folds=folds,
             fold=fold,
             **{**wishes, **{part: part not in removed for part in PARTS}},
         )
         for model in models
+        for balance in (balances if len(takes(model)) == 2 else ("none",))
         for removed in removals
         for augment in augmentations
         for ratio in ratios
@@ -114,14 +118,16 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
     untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
     for config in dict.fromkeys([*configs, *missing]):
         for split in ("train", "dev", "test"):
-            clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
+            clips = clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
+            if split == "train":
+                set_apart(clips, features, config)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
     task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     failed: dict[RunConfig, str] = {}
     try:
         if workers > 1 and len(missing) + len(untested) > 1:
-            first = [c for c in missing if not starting_points(c)]
-            waves = (first, [*(c for c in missing if starting_points(c)), *untested])
+            first = [c for c in missing if not prerequisites(c)]
+            waves = (first, [*(c for c in missing if prerequisites(c)), *untested])
             failed = run_parallel(waves, task, min(workers, len(missing) + len(untested)), threads)
         runs = []
         for config in configs:
@@ -140,8 +146,8 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:
-    """A run and those that it starts from."""
-    return (*starting_points(config).values(), config)
+    """A run and those that it starts or learns from."""
+    return (*prerequisites(config), config)
 
 
 def work(config: RunConfig) -> int:

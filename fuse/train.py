@@ -25,11 +25,12 @@ from .balance.table import build as build_balance
 from .config import RunConfig
 from .contribution import quick_contribution
 from .data import Draw, Features
-from .diagnostics import Running, dev_figures, gradient_norm
+from .diagnostics import Running, dev_figures, gradient_norm, held_figures
 from .evaluate import predict
 from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import build, takes
+from .splits import carve
 from .unfinished import (
     Unfinished,
     below,
@@ -108,10 +109,12 @@ def train(
     place = torch.device(device)
     modalities = takes(config.model)
     train_clips, dev_clips = (clips_of(features, split, config) for split in ("train", "dev"))
+    train_clips, held_clips = set_apart(train_clips, features, config)
     class_weights = inverse_frequency(features, train_clips).to(place) if config.class_weights else None
     labels = features.labels.to(place)
     order = torch.Generator().manual_seed(config.seed)
     judged, versions = with_noisy_copies(dev_clips, features, config.augment)
+    held, held_versions = with_noisy_copies(held_clips, features, config.augment)
     now = Standing()
 
     with seeded(config.seed, place):
@@ -146,7 +149,7 @@ def train(
             for epoch_number in range(now.epoch, epochs):
                 model.train()
                 running = Running(tuple(groups), place)
-                draws = shuffled(train_clips, config, features, order)
+                draws = [draw for draw in shuffled(train_clips, config, features, order) for _ in range(balance.turns)]
                 for step_number, (clips, audio, visual) in enumerate(
                     features.batches(draws, modalities, config.augment), epoch_number * len(draws)
                 ):
@@ -165,11 +168,16 @@ def train(
                     for group, owner in zip(optimiser.param_groups, groups, strict=True):
                         group["lr"].copy_(torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * warm))
                     optimiser.step()
+                    balance.updated(step)
                     running.add(step, loss, norms, scales)
                 epoch: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr, **running.figures()}
                 if not math.isfinite(epoch["train_loss"]):
                     raise Diverged(diverged(config, epoch, lr, unfinished, now))
                 epoch |= judge()
+                if len(held):
+                    epoch |= held_figures(
+                        predict(model, features, held, modalities, versions=held_versions, augment=config.augment)
+                    )
                 epoch |= balance.figures()
                 balance.end_epoch(epoch)
                 now.history.append(epoch)
@@ -304,6 +312,16 @@ def clips_of(features: Features, split: str, config: RunConfig) -> np.ndarray:
     if len(clips) == 0:
         raise UsageError(f"{config.model}: no clip of the {split} split has {' or '.join(modalities)} features")
     return clips
+
+
+def set_apart(train_clips: np.ndarray, features: Features, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The clips to train on, and those that `config.holdout` keeps from it. Whole groups; the same in all runs of a sweep."""
+    if config.holdout == 0:
+        return train_clips, train_clips[:0]
+    inside = np.zeros(len(features), bool)
+    inside[train_clips] = True
+    held = carve(features.groups, inside, features.dataset, config.holdout)
+    return np.setdiff1d(train_clips, held), held
 
 
 def fresh_model(config: RunConfig, features: Features, train_clips: np.ndarray) -> FusionModel:

@@ -49,7 +49,7 @@ def test_every_command_is_documented(path, command):
     [
         (p, c)
         for p, c in commands()
-        if not isinstance(c, click.Group) and p[0] not in ("models", "encoders", "datasets")
+        if not isinstance(c, click.Group) and p[0] not in ("models", "balances", "encoders", "datasets")
     ],
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",
 )
@@ -57,7 +57,7 @@ def test_every_command_shows_an_example_of_itself(path, command):
     assert f"bmla {' '.join(path)}" in run(*path, "--help").output
 
 
-@pytest.mark.parametrize("name", ["models", "encoders", "datasets"])
+@pytest.mark.parametrize("name", ["models", "balances", "encoders", "datasets"])
 def test_lists_have_one_line_each(name):
     result = run(name)
     assert result.exit_code == 0

@@ -1,12 +1,13 @@
 """What a balance method may change about a step of training. This one changes nothing: it is `none`.
 
-The epoch loop of `train.py` asks five questions of it, in this order:
+The epoch loop of `train.py` asks six questions of it, in this order:
 
     inputs     which modalities of which clips does the model see?          (modality dropout)
     objective  what is minimised?                                           (joint-aux, G-Blending, UMT, PMR)
     backward   how do gradients come from it?                               (MMPareto, MLA)
     scales     by which factor is each parameter group's update shrunk?     (OGM, AGM)
-    end_epoch  what does it learn from an epoch's figures?                  (G-Blending)
+    updated    what is corrected once the update is made?                   (MLA)
+    end_epoch  what does it learn from an epoch's figures?                  (G-Blending, adaptive)
 
 A method is a module, so that what it remembers (running means, prototypes, teachers) are its buffers and submodules: they move
 to the device, and are saved and loaded, with everything else. Its parameters, where it has any, are trained with the model's.
@@ -66,10 +67,14 @@ class Step:
 
         A model whose modalities have no answers of their own is asked again, once without each.
         """
-        assert self.audio is not None
-        assert self.visual is not None
         if self.output.audio is not None and self.output.visual is not None:
             return self.output.audio.detach(), self.output.visual.detach()
+        return self.alone()
+
+    def alone(self) -> tuple[Tensor, Tensor]:
+        """(b, c) log-probabilities of the model shown sound alone, and sight alone; no gradient."""
+        assert self.audio is not None  # models of one modality are not balanced
+        assert self.visual is not None
         with torch.no_grad():
             return (
                 self.model(self.audio, self.visual.absent()).result,
@@ -77,8 +82,35 @@ class Step:
             )
 
 
+def true_class_scores(step: Step, answers: tuple[Tensor, Tensor]) -> Tensor:
+    """(2,) the probability of the true class by each modality's answers, summed over the clips that have both."""
+    column = step.labels[:, None]
+    each = torch.cat([logs.float().gather(1, column) for logs in answers], 1).exp()
+    return (each * step.both[:, None]).sum(0)
+
+
+def discrepancy(scores: Tensor) -> Tensor:
+    """(2,) rho of each modality: its score over the other's; one where there was no clip to compare.
+
+    *Source:* OGM-GE (Peng et al., 2022).
+    """
+    tiny = torch.finfo(scores.dtype).tiny
+    return torch.where(scores.sum() > 0, scores / scores.flip(0).clamp(min=tiny), torch.ones_like(scores))
+
+
+def by_modality(values: Tensor) -> dict[str, Tensor]:
+    """(2,) as `Balance.scales` gives it."""
+    return dict(zip(MODALITIES, values, strict=True))
+
+
 class Balance(nn.Module):
-    """See the module. Methods override what they change."""
+    """See the module. Methods override what they change.
+
+    Attributes:
+        turns: steps that are taken on each batch, one after another.
+    """
+
+    turns = 1
 
     def __init__(self, config: "RunConfig"):
         super().__init__()
@@ -123,8 +155,15 @@ class Balance(nn.Module):
         """
         return {}
 
+    def updated(self, step: Step) -> None:
+        """Called after the parameters have changed."""
+
     def end_epoch(self, epoch: Mapping[str, Any]) -> None:
-        """Called with the figures of each epoch (`train_loss`, `dev_loss`, `dev_loss_audio`, …) before the next begins."""
+        """Called with the figures of each epoch (`train_loss`, …) before the next begins.
+
+        Where `config.holdout` sets clips apart: `held_loss`, `held_loss_audio`, `held_loss_visual` are the losses on them. Those
+        on dev choose the epoch, so that no method may use them.
+        """
 
     def figures(self) -> dict[str, float]:
         """What this method did since the last call, for the epoch's line in the metrics file."""

@@ -1,4 +1,11 @@
-"""No balancing: every modality learns as fast as it can."""
+"""No method of its own: every modality learns as fast as the settings let it.
+
+Also the file of those that are settings alone (see `sets` in the table), for which `base.Balance` does all there is to do:
+
+    joint-aux         lambda 1 on the cross-entropy of each modality's own answer
+    modality-dropout  one modality of some clips is hidden while the model trains
+    mmcosine          a head of cosines, s (cos(W_a, z_a) + cos(W_v, z_v)), without norms by which one modality could outgrow the other
+"""
 
 from collections.abc import Mapping
 

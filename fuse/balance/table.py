@@ -3,9 +3,9 @@
 Importing this file is light: a method's own file, and torch with it, is imported when it is built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...store.errors import UnknownName
 
@@ -26,7 +26,9 @@ class BalanceEntry:
         source: who proposed it, and where.
         file: the file of this folder whose `build` makes it.
         reads: the settings that it looks at.
+        sets: what it sets of the settings that every run or the model looks at; the user's wish goes before it.
         models: the models that it works with; empty: all that take both modalities.
+        heads: only models whose modalities have answers of their own, and pooled features.
         teachers: it learns from trained models of one modality, which are trained first.
     """
 
@@ -34,12 +36,95 @@ class BalanceEntry:
     source: str
     file: str
     reads: tuple[str, ...] = ()
+    sets: "Mapping[str, Any]" = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    heads: bool = False
     teachers: bool = False
 
 
 BALANCES: dict[str, BalanceEntry] = {
     "none": BalanceEntry("the model's own loss, nothing else", "-", "none"),
+    "joint-aux": BalanceEntry(
+        "a loss of its own on each modality's answer",
+        "Wang et al. (2020), Du et al. (2023)",
+        "none",
+        sets={"lambda_audio": 1.0, "lambda_visual": 1.0},
+    ),
+    "mmcosine": BalanceEntry(
+        "MMCosine: a head of cosines, so that no modality wins by its norm",
+        "Xu et al. (2023), ICASSP",
+        "none",
+        sets={"head": "cosine"},
+    ),
+    "ogm": BalanceEntry(
+        "OGM: the update of the modality that is ahead shrinks", "Peng et al. (2022), CVPR", "ogm", ("ogm_alpha",)
+    ),
+    "ogm-ge": BalanceEntry(
+        "OGM-GE: the same, with noise on the gradients", "Peng et al. (2022), CVPR", "ogm", ("ogm_alpha",)
+    ),
+    "agm": BalanceEntry(
+        "AGM: updates grow or shrink by how unusual a modality's lead is, by Shapley values",
+        "Li et al. (2023), ICCV",
+        "agm",
+        ("agm_alpha",),
+    ),
+    "pmr": BalanceEntry(
+        "PMR: the weaker modality is also taught by class prototypes",
+        "Fan et al. (2023), CVPR",
+        "pmr",
+        ("pmr_alpha", "pmr_momentum", "pmr_entropy", "pmr_entropy_epochs"),
+        heads=True,
+    ),
+    "mmpareto": BalanceEntry(
+        "MMPareto: a step that harms neither the fused loss nor the modality's own",
+        "Wei and Hu (2024), ICML",
+        "mmpareto",
+        ("mmpareto_lift",),
+        heads=True,
+    ),
+    "g-blending": BalanceEntry(
+        "G-Blending: losses weighed by how much of what they teach generalises",
+        "Wang et al. (2020), CVPR",
+        "g_blending",
+        ("gblend_epochs",),
+        sets={"holdout": 0.1},
+        heads=True,
+    ),
+    "umt": BalanceEntry(
+        "UMT: features drawn towards those of teachers of one modality",
+        "Du et al. (2023), ICML",
+        "umt",
+        ("umt_weight",),
+        heads=True,
+        teachers=True,
+    ),
+    "modality-dropout": BalanceEntry(
+        "one modality of some clips is hidden while training",
+        "Neverova et al. (2016), TPAMI",
+        "none",
+        sets={"modality_dropout": 0.15},
+    ),
+    "opm": BalanceEntry(
+        "OPM: the modality that is ahead is hidden, the more the further it is ahead",
+        "Wei et al. (2024), TPAMI",
+        "opm",
+        ("opm_base", "opm_slope", "opm_share"),
+    ),
+    "mla": BalanceEntry(
+        "MLA: modalities in turn, through a shared head that keeps what the other one reads",
+        "Zhang et al. (2024), CVPR",
+        "mla",
+        ("mla_alpha",),
+        models=("shared-head",),
+    ),
+    "adaptive": BalanceEntry(
+        "each modality's loss weighs what it has still to learn, its update shrinks as it memorises",
+        "ours",
+        "adaptive",
+        ("adaptive_smoothing", "adaptive_floor"),
+        sets={"holdout": 0.1, "lambda_audio": 1.0, "lambda_visual": 1.0},
+        heads=True,
+    ),
 }
 
 

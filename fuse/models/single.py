@@ -69,7 +69,8 @@ class SingleModality(FusionModel):
         assert steps is not None  # the table says which one this model takes
         branch = self.get_submodule(self.modality)
         assert isinstance(branch, Branch)
-        return Output(branch.classify(branch.embed(steps), steps.mask)[0])
+        result, pooled = branch.classify(branch.embed(steps), steps.mask)
+        return Output(result, **{f"pooled_{self.modality}": pooled})
 
 
 def tower(config: RunConfig, source: Input) -> Tower:

@@ -41,7 +41,7 @@ def test_the_carved_split_is_stable_under_reordering_and_new_test_clips() -> Non
 
 def test_one_group_cannot_be_split() -> None:
     split, groups, usable = clips(10, 5, per_group=100)
-    with pytest.raises(UsageError, match="no dev split, and all training clips are of one group \\(g0\\)"):
+    with pytest.raises(UsageError, match="all training clips are of one group \\(g0\\)"):
         usable_splits(split, groups, usable, "here")
 
 

@@ -1,0 +1,194 @@
+"""The contract, over every method of the table."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bmla.fuse.balance.table import BALANCES, build, entry
+from bmla.fuse.config import RunConfig, fitting, teachers
+from bmla.fuse.data import Features
+from bmla.fuse.models.table import MODELS
+from bmla.fuse.recipes import run_config
+from bmla.fuse.sweep import grid, run_sweep
+from bmla.fuse.train import Trained, set_apart, train
+from bmla.fuse.unfinished import Unfinished
+from bmla.store.errors import UnknownName, UsageError
+
+Make = Callable[..., Features]
+Tiny = Callable[..., RunConfig]
+PAIRS = [(name, fitting(name)[-1] if name == "mla" else "balancemla") for name in BALANCES if fitting(name)]
+PAIRS = [(name, model) for name, model in PAIRS if model in fitting(name)]
+PAIRS += [(name, "transformer") for name in BALANCES if "transformer" in fitting(name)]
+
+
+@pytest.fixture
+def lacking(make_features: Make) -> Features:
+    """Some clips lack sight, some sound."""
+    return make_features(visual=0.5, drop={"visual": range(0, 240, 7), "audio": range(3, 240, 11)})
+
+
+def settings(tiny: Tiny, name: str, model: str, **wishes: Any) -> RunConfig:
+    return tiny(model, balance=name, pretrain_epochs=0, epochs=3, finetune_epochs=0, schedule="long", **wishes)
+
+
+def trained(config: RunConfig, features: Features, **options: Any) -> Trained:
+    models = {m: train(c, features).model for m, c in teachers(config).items()}
+    return train(config, features, teachers=models, **options)
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_every_method_trains_on_clips_that_lack_a_modality_the_same_each_time(
+    tiny: Tiny, lacking: Features, name: str, model: str
+) -> None:
+    config = settings(tiny, name, model)
+    first, again = trained(config, lacking), trained(config, lacking)
+    assert first.history == again.history
+    assert first.best["dev_accuracy"] > 0.6
+    for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+        assert a.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_every_method_goes_on_after_a_kill_to_the_same_weights(
+    tiny: Tiny, lacking: Features, tmp_path: Path, name: str, model: str
+) -> None:
+    config = settings(tiny, name, model)
+    whole = trained(config, lacking)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: dict) -> None:
+        if epoch["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trained(config, lacking, on_epoch=kill, unfinished=Unfinished(tmp_path / "state", every_s=0))
+    resumed = trained(config, lacking, unfinished=Unfinished(tmp_path / "state", every_s=0))
+    assert resumed.history == whole.history
+    for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "model"), [p for p in PAIRS if p[0] not in ("none", "joint-aux")])
+def test_every_method_changes_the_training(tiny: Tiny, lacking: Features, name: str, model: str) -> None:
+    config = settings(tiny, name, model)
+    plain = train(replace(config, balance="none", modality_dropout=0.0), lacking).model
+    changed = trained(config, lacking).model
+    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), changed.parameters(), strict=True))
+
+
+def test_one_clip_at_a_time_and_batches_without_a_clip_that_has_both(tiny: Tiny, make_features: Make) -> None:
+    features = make_features(clips=30, drop={"visual": range(0, 30, 2), "audio": range(1, 30, 4)})
+    for name, model in PAIRS:
+        config = replace(settings(tiny, name, model), batch_size=1, epochs=1)
+        assert all(v.isfinite().all() for v in trained(config, features).model.state_dict().values()), name
+
+
+def test_a_state_that_is_put_back_gives_the_same_next_step(
+    tiny: Tiny, features: Features, late: Any, batch: Any, tools: Any
+) -> None:
+    for name in ("ogm", "ogm-ge", "agm", "pmr", "mmpareto", "g-blending", "opm", "adaptive"):
+        config = settings(tiny, name, "balancemla")
+        results = []
+        for put_back in (False, True):
+            model = late()
+            balance = build(config, model, tools.classes, {})
+            optimiser = tools.adamw(model)
+            torch.manual_seed(0)
+            for seed in range(2):
+                tools.one_step(model, balance, optimiser, batch(seed=seed))
+            balance.end_epoch({"held_loss": 0.9, "held_loss_audio": 0.8, "held_loss_visual": 1.0})
+            if put_back:
+                fresh = build(config, model, tools.classes, {})
+                fresh.load_state_dict(balance.state_dict())
+                balance = fresh
+            torch.manual_seed(1)
+            tools.one_step(model, balance, optimiser, batch(seed=2))
+            results.append([p.clone() for p in model.parameters()])
+        for a, b in zip(*results, strict=True):
+            assert torch.equal(a, b), name
+
+
+def test_settings_of_other_methods_do_not_split_runs_and_its_own_do(tiny: Tiny) -> None:
+    assert tiny("balancemla", balance="ogm", agm_alpha=3.0) == tiny("balancemla", balance="ogm")
+    for name, method in BALANCES.items():
+        for setting in method.reads:
+            if fitting(name):
+                model = fitting(name)[0]
+                plain = run_config(model, balance=name)
+                assert (
+                    run_config(
+                        model, balance=name, **{setting: getattr(plain, setting) + 1 if "epochs" in setting else 0.9}
+                    )
+                    != plain
+                )
+
+
+def test_what_a_method_sets_goes_after_the_recipe_and_before_the_users_wish() -> None:
+    assert run_config("transformer", balance="modality-dropout").modality_dropout == 0.15
+    assert run_config("transformer", balance="modality-dropout", modality_dropout=0.3).modality_dropout == 0.3
+    with pytest.raises(
+        UsageError, match=r"balance modality-dropout needs modality_dropout to be other than 0\.0, such as 0\.15"
+    ):
+        RunConfig("transformer", balance="modality-dropout")
+
+
+def test_methods_that_need_answers_refuse_models_without(tiny: Tiny) -> None:
+    with pytest.raises(UsageError, match="balance mmpareto does not go with transformer; expected balancemla"):
+        tiny("transformer", balance="mmpareto")
+    with pytest.raises(UnknownName, match='unknown balance method "odd"; known: none, joint-aux'):
+        entry("odd")
+    assert all("transformer-ao" not in fitting(name) for name in BALANCES)
+
+
+def test_clips_that_are_set_apart_train_nothing_and_are_never_dev(tiny: Tiny, features: Features) -> None:
+    config = tiny("transformer", holdout=0.2)
+    train_clips = np.flatnonzero(features.split == "train")
+    left, held = set_apart(train_clips, features, config)
+    assert sorted([*left, *held]) == train_clips.tolist()
+    assert 0.15 < len(held) / len(train_clips) < 0.25
+    assert not set(features.groups[left]) & set(features.groups[held])
+    audio = features.stream("audio")
+    values = audio.values.clone()
+    for i in held:
+        start = int(audio.starts[i])
+        values[start : start + int(audio.lengths[i])] = 100.0
+    first, second = (train(config, f).model for f in (features, replace(features, audio=replace(audio, values=values))))
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_teachers_are_runs_that_are_trained_once_and_shared(features: Features, tmp_path: Path) -> None:
+    small = dict(
+        layers=1, width=16, heads=2, epochs=1, finetune_epochs=1, lr=5e-3, audio="audio.arrays", visual="visual.arrays"
+    )
+    configs = grid(["balancemla-ao", "balancemla"], ["1:1"], [0], balances=["none", "umt"], **small)
+    assert [(c.model, c.balance) for c in configs] == [
+        ("balancemla-ao", "none"),
+        ("balancemla", "none"),
+        ("balancemla", "umt"),
+    ]
+    runs = run_sweep(configs, features, tmp_path)
+    taught = runs[-1].document["teachers"]
+    assert taught == runs[1].document["branches"]
+    assert taught["audio"] == runs[0].name
+    folders = [p for p in tmp_path.iterdir() if (p / "config.json").is_file()]
+    assert len(folders) == 4
+
+
+def test_teachers_of_a_model_that_starts_afresh_are_transformers_of_its_size() -> None:
+    config = replace(
+        run_config("balancemla", balance="umt", schedule="long", audio="a", visual="v", layers=2), pretrain_epochs=0
+    )
+    taught = teachers(config)
+    assert {m: c.epochs for m, c in taught.items()} == {"audio": 25, "visual": 25}
+    assert all(c.layers == 2 and c.balance == "none" for c in taught.values())
+    assert teachers(replace(config, balance="ogm")) == {}
+    assert set(MODELS) >= {c.model for c in taught.values()}
