@@ -11,6 +11,7 @@ from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import encoders, models
+from .commands.report import report
 from .commands.store import store
 from .store.errors import BmlaError
 
@@ -57,5 +58,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, store, models, encoders, datasets, doctor):
+for command in (demo, extract, fuse, report, store, models, encoders, datasets, doctor):
     main.add_command(command)
