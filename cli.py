@@ -12,6 +12,7 @@ from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import encoders, models
 from .commands.report import report
+from .commands.reproduce import reproduce
 from .commands.store import store
 from .store.errors import BmlaError
 
@@ -58,5 +59,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, report, store, models, encoders, datasets, doctor):
+for command in (demo, extract, fuse, report, reproduce, store, models, encoders, datasets, doctor):
     main.add_command(command)

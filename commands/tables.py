@@ -54,7 +54,12 @@ def show_further(summary: "Summary") -> None:
     for table in further_tables(summary):
         click.echo(f"\n{table.title}")
         show_lines(table.heads, table.lines)
-        click.echo(click.wrap_text(table.note, NOTE_WIDTH, "  ", "  "))
+        show_note(table.note)
+
+
+def show_note(note: str) -> None:
+    if note:
+        click.echo(click.wrap_text(note, NOTE_WIDTH, "  ", "  "))
 
 
 def show_lines(heads: Sequence[str], lines: Sequence[Sequence[str]], bold: int | None = None) -> None:

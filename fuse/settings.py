@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import PARTS, RunConfig
-from .models.table import takes
+from .models.table import entry
 from .run import Run
 
 NAMED = ("model", "ratio", "balance", *PARTS)  # what every label tells
@@ -51,8 +51,9 @@ class Setting:
 
     @property
     def ratio(self) -> str | None:
-        """None for models of one modality."""
-        return self.config.ratio if len(takes(self.config.model)) == 2 else None
+        """None for models of one modality, and for those that have none."""
+        found = entry(self.config.model)
+        return self.config.ratio if len(found.takes) == 2 and "ratio" in found.reads else None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Label:
 
     Attributes:
         family: the same for settings that differ in their ratio alone.
-        ratio: None for models of one modality.
+        ratio: None for models without one.
     """
 
     family: str

@@ -67,7 +67,7 @@ class Row:
 
     Attributes:
         label, family: what it is called, with and without its ratio.
-        model, ratio, without: the setting; ratio None for models of one modality.
+        model, ratio, without: the setting; ratio None for models without one.
         seeds, folds: ascending; no folds without cross-validation.
         notes: what was left out.
         conditions: by condition, "clean" first; without those that leave the model nothing to see.
@@ -405,7 +405,7 @@ def contributions_of(
     """Of each family of settings of two modalities, under each condition in which both are shown."""
     families: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        if row.ratio is not None:
+        if len(takes(row.model)) == 2:
             families.setdefault(row.family, []).append(i)
     found = []
     for family, members in families.items():
@@ -413,8 +413,8 @@ def contributions_of(
             there = [i for i in members if condition in answers[i]]
             if not there:
                 continue
-            asked = min(there, key=lambda i: (rows[i].ratio != BALANCED, abs(audio_share(str(rows[i].ratio)) - 0.5)))
-            ratios = {str(rows[i].ratio): answers[i][condition] for i in there}
+            asked = min(there, key=lambda i: abs(audio_share(rows[i].ratio or BALANCED) - 0.5))
+            ratios = {r: answers[i][condition] for i in there if (r := rows[i].ratio) is not None}
             best = optimum(family, condition, ratios)
             shapley, loss = worths(settings[asked], answers[asked], condition)
             found.append(Contribution(family, condition, rows[asked].label, best, shapley, loss))
