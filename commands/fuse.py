@@ -228,7 +228,7 @@ def fuse(
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
-        summary, report = conclude(runs, features, folder)
+        summary, report = conclude(runs, features, folder, conditions)
         show_json(summary, features, report) if as_json else show_table(summary, report)
     if failure:
         raise failure
@@ -340,12 +340,15 @@ def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> 
         return error.runs, error
 
 
-def conclude(runs: "list[Run]", features: "Features", out: Path) -> "tuple[Summary, Path]":
+def conclude(
+    runs: "list[Run]", features: "Features", out: Path, conditions: "tuple[Condition, ...]"
+) -> "tuple[Summary, Path]":
+    """Sums up and reports what was asked for; what a reused run was tested under before is left to `bmla report`."""
     from ..fuse.facts import facts_of_features
     from ..fuse.report import write_report
     from ..fuse.summary import summarise
 
-    summary = summarise(runs)
+    summary = summarise(runs, under=[str(c) for c in conditions])
     return summary, write_report(out, summary, facts_of_features(features), {"command": command_line()})
 
 

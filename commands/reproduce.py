@@ -12,6 +12,7 @@ from .options import byte_count, device_of, device_options, remote_options
 from .settings import setting_options
 
 if TYPE_CHECKING:
+    from ..fuse.condition import Condition
     from ..fuse.data import Features
     from ..fuse.reproduce.protocol import Outcome
     from ..fuse.run import Run
@@ -103,7 +104,7 @@ def reproduce(
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
     from ..fuse.reproduce.experiments import experiment
-    from ..fuse.reproduce.protocol import conditions_of_masks, masks, outcome, plan
+    from ..fuse.reproduce.protocol import conditions_of, masks, outcome, plan
 
     chosen = experiment(name)
     streams = choose_streams(store, ("audio", "visual"), audio, visual)
@@ -111,6 +112,7 @@ def reproduce(
     noises = masks(streams["audio"], store.streams()) if chosen.masked else []
     folder = out or Path("runs") / store.name
     runs: list[Run] = []
+    conditions: tuple[Condition, ...] = ()
     failure, protocol = None, ""
     for used, configs in by_streams(planned.configs).items():
         local = local_copy(store, [*dict(used).values(), *noises], quiet)
@@ -121,11 +123,12 @@ def reproduce(
         if not quiet:
             for line in (*remarks(dict(used), features), *ratio_lines(configs)):
                 click.echo(line, err=True)
-        task = task_of(features, folder, conditions_of_masks(names), place, store.name, quiet, True)
+        conditions = conditions_of(chosen, names)
+        task = task_of(features, folder, conditions, place, store.name, quiet, True)
         finished, broken = train(configs, task, shares(configs, place, workers, threads))
         runs, failure = [*runs, *finished], failure or broken
     if runs:
-        found = outcome(planned, runs, protocol)
+        found = outcome(planned, runs, conditions, protocol)
         conclude(name, found, store.dataset, store.task, folder, as_json)
     if failure:
         raise failure

@@ -6,7 +6,7 @@ accuracy on dev, never on test. Seeds are joined as repetitions; folds are joine
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -185,10 +185,11 @@ class Summary:
         return [o for o in found if o is not None]
 
 
-def summarise(runs: Sequence[Run], all_pairs: bool = False) -> Summary:
+def summarise(runs: Sequence[Run], all_pairs: bool = False, under: Collection[str] | None = None) -> Summary:
     """Joins runs; at least one.
 
     Args:
+        under: the conditions besides clean that are asked about; None: all that any run was tested under.
         all_pairs: compare every setting with every other; else the best one with each.
 
     Raises:
@@ -198,6 +199,8 @@ def summarise(runs: Sequence[Run], all_pairs: bool = False) -> Summary:
     settings = settings_of(runs)
     names = labels(settings)
     conditions = conditions_of(runs)
+    if under is not None:
+        conditions = tuple(c for c in conditions if c == str(CLEAN) or c in under)
     answers = [answers_of(s, str(n), conditions) for s, n in zip(settings, names, strict=True)]
     rows = tuple(make_row(s, n, a) for s, n, a in zip(settings, names, answers, strict=True))
     best = max(range(len(rows)), key=lambda i: (rows[i].dev, -rows[i].dev_loss))

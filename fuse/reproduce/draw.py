@@ -33,7 +33,9 @@ def draw_curves(outcome: Outcome, dataset: str) -> Figure:
             axes.plot(epochs, curves.T, color=colour, linewidth=0.6, alpha=0.4)
         found = outcome.row(index).convergence.get("model")
         mean = found.mean if found is not None else None
-        label = f"{arm.label}\n(converges at {mean:.0f})" if mean is not None else f"{arm.label}\n(had not converged)"
+        label = f"{arm.label}\n(had not converged)"
+        if found is not None and mean is not None:
+            label = f"{arm.label}\n(converged at {mean:.0f}: {len(found.known)} of {len(found.epochs)} runs)"
         axes.plot(epochs, mean_curve(curves), color=colour, linewidth=1.8, label=label)
         if mean is not None:
             axes.axvline(mean, color=colour, linewidth=0.9, linestyle="--")

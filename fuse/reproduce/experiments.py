@@ -43,6 +43,7 @@ class Experiment:
     arms: in the order of the paper.
     figure: what is drawn: "curves", "bars" or "masks".
     masked: every arm is tested with parts of the sound's spectrum masked.
+    hidden: every arm is tested without sound and without sight, for the contributions.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Experiment:
     arms: tuple[Arm, ...]
     figure: str
     masked: bool = False
+    hidden: bool = False
 
 
 def by_ratio() -> tuple[Arm, ...]:
@@ -79,9 +81,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         "curves",
     ),
     "fig1b": Experiment(
-        "Figure 1b: accuracy against epoch per ratio, emotion recognition", (EMOTION,), by_ratio(), "curves"
+        "Figure 1b: accuracy against epoch per ratio, emotion recognition",
+        (EMOTION,),
+        by_ratio(),
+        "curves",
+        hidden=True,
     ),
-    "fig1c": Experiment("Figure 1c: accuracy against epoch per ratio, lip reading", (LIPS,), by_ratio(), "curves"),
+    "fig1c": Experiment("Figure 1c: accuracy against epoch per ratio, lip reading", (LIPS,), by_ratio(), "curves", hidden=True),
     "table1": Experiment(
         "Table 1: lip reading",
         (LIPS,),

@@ -1,4 +1,4 @@
-"""An experiment as runs: which configurations each arm needs, which arms this version or store lacks, and which row stands for which arm."""
+"""An experiment as runs: the configurations of each arm, the arms that this version or store lacks, and the row that stands for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 from ...store.errors import UsageError
 from ..condition import CLEAN, Condition, parse_condition
 from ..config import RunConfig
+from ..models.base import MODALITIES
 from ..models.table import MODELS
 from ..run import Run
 from ..summary import Row, Summary, noise_series, summarise
@@ -95,13 +96,19 @@ def masks(stream: str, there: Sequence[str]) -> list[str]:
     return [name for _, name in noise_series([s for s in there if "@" in s]).get(f"{stream}@{MASK}", [])]
 
 
-def conditions_of_masks(names: Sequence[str]) -> tuple[Condition, ...]:
+def conditions_of(experiment: Experiment, masks: Sequence[str]) -> tuple[Condition, ...]:
+    """What every arm is tested under besides clean.
+
+    Args:
+        masks: names of the masked versions of the sound.
+    """
+    names = [*masks, *((f"no-{m}" for m in MODALITIES) if experiment.hidden else ())]
     return tuple(parse_condition(name) for name in names)
 
 
-def outcome(plan: Plan, runs: Sequence[Run], protocol: str = "") -> Outcome:
-    """Joins the finished runs and finds the row of each arm."""
-    summary = summarise(runs)
+def outcome(plan: Plan, runs: Sequence[Run], conditions: Sequence[Condition] = (), protocol: str = "") -> Outcome:
+    """Joins the finished runs and finds the row of each arm. What they were tested under for other experiments is not looked at."""
+    summary = summarise(runs, under=[str(c) for c in conditions])
     rows = []
     for arm, configs in plan.arms:
         mine = {replace(config, seed=0, fold=0) for config in configs}

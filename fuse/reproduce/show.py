@@ -13,7 +13,6 @@ from .experiments import Arm
 from .paper import TEXT
 from .protocol import Outcome, curve_of_masks
 
-OTHER = "other data set"
 HEADS = (
     "model",
     "ours: setting",
@@ -60,9 +59,9 @@ def line_of(arm: Arm, index: int, outcome: Outcome, dataset: str) -> tuple[str, 
     cell = row.clean
     mine = [p for p in arm.published if p.dataset == dataset]
     shown = mine or list(arm.published)
-    where = [p.where if mine else f"{p.where}, {p.dataset}" for p in shown]
+    where = ", ".join(dict.fromkeys(p.where for p in shown))
     if shown and not mine:
-        where.append(OTHER)
+        where += f" ({', '.join(p.dataset for p in shown)}: other data set)"
     return (
         arm.label,
         row.label,
@@ -73,13 +72,14 @@ def line_of(arm: Arm, index: int, outcome: Outcome, dataset: str) -> tuple[str, 
         between(cell.macro_f1_interval),
         printed([p.accuracy for p in shown]),
         printed([p.macro_f1 for p in shown]),
-        "; ".join(dict.fromkeys(where)) or NONE,
+        where or NONE,
     )
 
 
 def printed(values: list[float | None]) -> str:
     """Numbers of the paper, with its own digits."""
-    return ", ".join(NONE if v is None else f"{v:g}" for v in values) or NONE
+    known = any(v is not None for v in values)
+    return ", ".join(NONE if v is None else f"{v:g}" for v in values) if known else NONE
 
 
 def convergence_of(outcome: Outcome) -> Table:
