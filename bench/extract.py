@@ -22,11 +22,11 @@ import torch
 from bmla.extract.encoders.base import Sound, encode
 from bmla.extract.executors import run_in_processes
 from bmla.extract.faces.sight import look
-from bmla.extract.feeding import run_fed
+from bmla.extract.feeding import AHEAD, run_fed
 from bmla.extract.media import read_audio, read_frames
 from bmla.extract.pipeline import Done, Task
 from bmla.extract.plan import ExtractConfig, make_plan
-from bmla.extract.report import DEVICE_STAGES
+from bmla.extract.times import Times, busy_share
 from bmla.extract.tools import ToolConfig, Tools
 
 STREAMS = ("audio.logspec", "audio.hubert", "mouth.roi", "mouth.dct", "face.vggface2")
@@ -86,18 +86,20 @@ def drained(runs: Iterable[Done], processes: int) -> float:
 
 
 def fed(tasks: list[Task], config: ToolConfig, root: Path, feeders: int) -> float:
-    """Seconds from the first result on, for all clips; says how busy the encoding process was meanwhile."""
-    first, last, clips, busy, waited = 0.0, 0.0, 0, 0.0, 0.0
-    for done in run_fed(tasks, Tools(config), root, silent, feeders):
-        last = time.perf_counter()
-        if not first:
-            first = last
-            continue
-        clips += len(done.task.clips)
-        busy += sum(s for stage, s in done.times.seconds.items() if stage.startswith(DEVICE_STAGES))
-        waited += sum(s for stage, s in done.times.seconds.items() if stage.startswith("wait"))
-    print(f"  fed: the encoding process was busy {busy / (busy + waited):.0%} of its time (goal 85 %)")
-    return (last - first) * sum(len(task.clips) for task in tasks) / clips
+    """Seconds for all clips with as many batches on their way at the end as at the start; says how busy the encoding process was."""
+    first, times, done = (
+        0.0,
+        Times(),
+        run_fed([tasks[0], *tasks, *(tasks * 2 * AHEAD)[: 2 * AHEAD]], Tools(config), root, silent, feeders),
+    )
+    for n, result in enumerate(done):
+        if n == 0:
+            first = time.perf_counter()
+        elif n <= len(tasks):
+            times.join(result.times)
+            last = time.perf_counter()
+    print(f"  fed: the encoding process was busy {busy_share(times.seconds):.0%} of its time (goal 85 %)")
+    return last - first
 
 
 def silent(clips: int) -> None:

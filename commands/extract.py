@@ -150,6 +150,12 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     help="Exit with 1 when a larger share of the clips failed.",
 )
 @click.option("--retry-failed", is_flag=True, help="Also try the clips again that failed.")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="On GPUs: compile the networks first, some minutes that a long extraction may win back.",
+)
 @click.option("--profile", is_flag=True, help="Show how long each stage worked and waited.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, try a few clips, say how long it will take, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -182,6 +188,7 @@ def extract(
     compression: str,
     max_failed: str,
     retry_failed: bool,
+    compiled: bool,
     profile: bool,
     dry_run: bool,
     as_json: bool,
@@ -194,6 +201,8 @@ def extract(
     """
     allowed = share(max_failed)
     devices = devices_of(device, gpus, cluster)
+    if compiled and not devices:
+        raise UsageError("--compile: only networks on a GPU are compiled: add --gpu 0")
     path = store or STORES / f"{dataset}.zarr"
     folders = weight_folders(weights)
     plan = plan_of(
@@ -211,6 +220,7 @@ def extract(
             finding=finding_of(face_policy, detect_every, face_box, mouth_box, given_faces),
             noise_seed=noise_seed,
             noise_file=noise_file,
+            compiled=compiled,
         ),
         options={**({"target": target} if target else {}), **key_values("--option", adapter_options)},
         limit=limit,

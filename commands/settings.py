@@ -35,16 +35,23 @@ SETTINGS = (
         "--epochs",
         type=int,
         metavar="N",
-        help="Of training, pre-training included.  [default: 30 transformer, 25 balancemla]",
+        help="Of training, pre-training included.  [default: 30 transformer, 25 others]",
     ),
-    click.option("--finetune-epochs", type=int, metavar="N", help="Of BalanceMLA's fine-tuning.  [default: 5]"),
+    click.option("--finetune-epochs", type=int, metavar="N", help="Of fine-tuning, after training.  [default: 5]"),
     click.option(
-        "--lr", type=float, metavar="X", help="Learning rate of training.  [default: 1e-4 transformer, 3e-4 balancemla]"
+        "--lr", type=float, metavar="X", help="Learning rate of training.  [default: 1e-4 transformer, 3e-4 others]"
     ),
     click.option("--finetune-lr", type=float, metavar="X", help="Learning rate of fine-tuning.  [default: 5e-5]"),
-    click.option("--batch-size", type=int, metavar="N", help="Clips a step.  [default: 16 transformer, 32 balancemla]"),
+    click.option("--batch-size", type=int, metavar="N", help="Clips a step.  [default: 16 transformer, 32 others]"),
     click.option(
         "--dropout", type=float, metavar="X", help="On embeddings and on the outputs of every part.  [default: 0.1]"
+    ),
+    click.option("--gru-units", type=int, metavar="N", help="Of each GRU layer and direction.  [default: 1024]"),
+    click.option("--gru-layers", type=int, metavar="N", help="Of each GRU.  [default: 2]"),
+    click.option(
+        "--head",
+        type=click.Choice(["linear", "cosine"]),
+        help="Of late fusion (joint): linear, or MMCosine's.  [default: linear]",
     ),
     click.option(
         "--attention",

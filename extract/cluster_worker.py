@@ -17,7 +17,8 @@ from distributed import Worker, WorkerPlugin, get_worker
 from .. import __version__
 from ..store.errors import BmlaError
 from ..store.spec import StreamSpec, differences
-from .pipeline import NO_CLIPS_FAULT, Done, Task, run_shard
+from .failures import NO_CLIPS_FAULT
+from .pipeline import Done, Task, run_shard
 from .tools import MEDIA_LIBRARIES, ToolConfig, Tools
 
 TOPIC = "bmla-progress"

@@ -10,9 +10,10 @@ from typing import Any
 from ..store import Store
 from ..store.lock import writer_lock
 from .executors import run_here, run_in_processes, run_on_gpus
-from .pipeline import Done, Task, Times
+from .pipeline import Done, Task
 from .plan import Plan, add_streams, open_target
-from .remaining import Remaining, failed_shards, joined, missing_shards, tasks_of
+from .remaining import Remaining, joined, tasks_of, what_remains
+from .times import Times
 
 WRITES_AHEAD = 2  # shards in memory that wait for the disk
 
@@ -36,7 +37,7 @@ class Summary:
     Attributes:
         seconds: of work, summed over processes.
         wall_s: from the first shard to the last.
-        stages: seconds by stage, summed over processes; see `pipeline.Times`.
+        stages: seconds by stage, summed over processes; see `times.Times`.
     """
 
     store: str
@@ -72,9 +73,7 @@ def extract(
     store = open_target(plan)
     with writer_lock(store.path):
         add_streams(plan, store)
-        remaining = missing_shards(plan, store)
-        if plan.config.retry_failed:
-            remaining += failed_shards(plan, store)
+        remaining = what_remains(plan, store)
         todo = sum(r.clips for r in remaining)
         begin(max(0, len(plan.clips) - todo), len(plan.clips))
         began, times, writing, written, seconds = perf_counter(), Times(), Times(), 0, 0.0

@@ -5,6 +5,7 @@ Several batches are on their way at once, also across shards: the device waits o
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,11 +20,12 @@ import torch
 from ..store.clips import Clip
 from ..store.errors import WorkerDied
 from ..store.processes import end_with_parent
-from ..store.shard import ClipFeatures
 from . import media
 from .arena import Arena, Stored
 from .encoders.base import Crops
-from .pipeline import BATCH_CLIPS, Decoded, Done, Ready, Task, Times, batches, decode, detect, finish_all, prepare
+from .finishing import BATCH_CLIPS, Ready, Results
+from .pipeline import Decoded, Done, Task, batches, decode, detect, prepare
+from .times import HAND_OVER, Times, time_of_device
 from .tools import Kit, Tools
 
 AHEAD = 2  # batches that are being decoded, and as many that are being prepared, while one is on the device
@@ -53,7 +55,7 @@ class Job:
     """A task and what is known of its results."""
 
     task: Task
-    results: dict[str, list[ClipFeatures]]
+    results: Results
     times: Times = field(default_factory=Times)
 
     @property
@@ -129,25 +131,31 @@ def run_fed(
     coming = batches_of(tasks, tools)
     decoding: deque[Batch] = deque()
     preparing: deque[Batch] = deque()
+    mark = time.perf_counter()  # every second of this process from here on is counted once: see `HAND_OVER`
     try:
         while True:
             while len(decoding) < AHEAD and (batch := next(coming, None)):
                 batch.slots = [feeding.free.popleft() for _ in batch.clips]
                 feeding.decode(batch)
                 decoding.append(batch)
-            if decoding and len(preparing) < AHEAD:
-                batch = decoding.popleft()
+            if not decoding and not preparing:
+                return
+            looks = decoding and len(preparing) < AHEAD
+            batch = (decoding if looks else preparing).popleft()
+            times = batch.job.times
+            known = time_of_device(times.seconds)
+            if looks:
                 look_for_faces(batch, tools, feeding)
                 preparing.append(batch)
-            elif preparing:
-                batch = preparing.popleft()
-                encode(batch, tools, feeding)
-                advance(len(batch.clips))
-                if batch.last:
-                    job = batch.job
-                    yield Done(job.task, job.results, job.worked_s, job.times)
             else:
-                return
+                encode(batch, feeding)
+                advance(len(batch.clips))
+            now, known = time.perf_counter(), time_of_device(times.seconds) - known
+            times.add(HAND_OVER, max(0.0, now - mark - known))
+            mark = now
+            if not looks and batch.last:
+                job = batch.job
+                yield Done(job.task, job.results.by_stream, job.worked_s, job.times)
     except BrokenProcessPool as error:
         raise WorkerDied("a feeding process died (out of memory?): run the same command again to go on") from error
     finally:
@@ -157,7 +165,7 @@ def run_fed(
 def batches_of(tasks: Iterable[Task], tools: Tools) -> Iterator[Batch]:
     """All clips in batches that end with their task, as in `run_shard`."""
     for task in tasks:
-        job = Job(task, {name: [] for name in task.streams})
+        job = Job(task, Results(task.streams, tools.encoders))
         groups = batches(task.clips)
         for i, clips in enumerate(groups, 1):
             yield Batch(job, clips, [], i == len(groups))
@@ -176,11 +184,13 @@ def look_for_faces(batch: Batch, tools: Tools, feeding: Feeders) -> None:
     feeding.prepare(batch, placed, found)
 
 
-def encode(batch: Batch, tools: Tools, feeding: Feeders) -> None:
+def encode(batch: Batch, feeding: Feeders) -> None:
     """The networks on the device; the batch's features join those of its task."""
     ready = [in_place(r, feeding.arena) for r in answers(batch, "wait: prepare")]
-    finish_all(ready, tools, batch.job.results, batch.job.times)
+    batch.job.results.add(ready, batch.job.times)
     feeding.release(batch)
+    if batch.last:
+        batch.job.results.close(batch.job.times)
 
 
 def answers(batch: Batch, waiting: str) -> list[Any]:

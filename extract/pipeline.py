@@ -5,36 +5,33 @@
     prepare  sound and pictures -> network inputs  one clip: track, landmarks, noise, crops; all of a spectrogram
     finish   network inputs -> features            clips together, on the device
 
-Which process runs which stage is the executors' business. Clips go through in batches of fixed size and order, so memory
-does not grow with the shard, and the same shard gives the same bytes on the same machine, whoever runs it.
+The last one is in `finishing`. Which process runs which stage is the executors' business. Clips go through in batches of
+fixed size and order, so memory does not grow with the shard, and the same shard gives the same bytes on the same machine,
+whoever runs it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..store.clips import Clip
 from ..store.errors import MediaError, StoreError
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
 from . import media, noise
-from .encoders.base import Encoder, Sight, Sound
+from .encoders.base import Sight, Sound
 from .faces.detections import Faces
 from .faces.finding import FaceFinding, wanted_frames
 from .faces.quality import quality_of_sight
-from .quality import quality_of_sound
+from .failures import attempt
+from .finishing import BATCH_CLIPS, Ready, Results
+from .quality import quality_of_files, quality_of_sound
+from .times import Times
 from .tools import Kit, Tools
-
-BATCH_CLIPS = 16  # 16 LRW clips hold 91 MB of frames
-# No clip's fault: stops the extraction. A GPU that has failed once fails in every later call.
-NO_CLIPS_FAULT = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
-MESSAGE_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -44,28 +41,6 @@ class Task:
     shard: int
     clips: tuple[Clip, ...]
     streams: tuple[str, ...]
-
-
-@dataclass
-class Times:
-    """Seconds of work by stage; "wait: …" is time in which the device had nothing to do."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - began)
-
-    def add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-    def join(self, other: "Times") -> None:
-        for stage, seconds in other.seconds.items():
-            self.add(stage, seconds)
 
 
 @dataclass(frozen=True)
@@ -85,20 +60,7 @@ class Decoded:
     clip: Clip
     sound: Sound | Failure | None = None
     frames: media.Frames | Failure | None = None
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A clip before the networks.
-
-    Attributes:
-        inputs: per stream what its encoder's first step gave, or the failure in its place.
-        quality: facts on its "sound" and its "sight".
-    """
-
-    clip: Clip
-    inputs: dict[str, Any]
-    quality: dict[str, dict[str, float]]
+    files: dict[str, float] = field(default_factory=dict)  # facts on both modalities
 
 
 def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], None]) -> Done:
@@ -113,7 +75,7 @@ def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], Non
         StoreError: the data set's folder is gone.
     """
     began, times = time.perf_counter(), Times()
-    results: dict[str, list[ClipFeatures]] = {name: [] for name in task.streams}
+    results = Results(task.streams, tools.encoders)
     for clips in batches(task.clips):
         with times.of("decode"):
             decoded = [decode(clip, task.streams, tools.kit, root) for clip in clips]
@@ -121,9 +83,10 @@ def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], Non
             found = detect(decoded, tools)
         ready = [prepare(d, faces, task.streams, tools.kit, times) for d, faces in zip(decoded, found, strict=True)]
         del decoded
-        finish_all(ready, tools, results, times)
+        results.add(ready, times)
         advance(len(clips))
-    return Done(task, results, time.perf_counter() - began, times)
+    results.close(times)
+    return Done(task, results.by_stream, time.perf_counter() - began, times)
 
 
 def batches(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
@@ -143,7 +106,7 @@ def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
         raise StoreError(
             f"{root}: the data set's folder is gone (an unmounted disk?): run the same command again to go on"
         )
-    return Decoded(clip, sound, frames)
+    return Decoded(clip, sound, frames, quality_of_files(clip, root))
 
 
 def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
@@ -161,10 +124,10 @@ def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
 def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], kit: Kit, times: Times) -> Ready:
     """Follows the face, adds the streams' noise, and lets each encoder take what it needs of sound or sight."""
     clip = decoded.clip
-    quality: dict[str, dict[str, float]] = {}
+    quality = {takes: dict(decoded.files) for takes in ("sound", "sight")}
     taken: dict[str, Sound | Sight | Failure | None] = {"sound": decoded.sound, "sight": None}
     if isinstance(decoded.sound, Sound):
-        quality["sound"] = quality_of_sound(decoded.sound)
+        quality["sound"] |= quality_of_sound(decoded.sound)
     if isinstance(decoded.frames, Failure):
         taken["sight"] = decoded.frames
     elif decoded.frames is not None:
@@ -172,7 +135,7 @@ def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], ki
         with times.of("landmarks"):
             taken["sight"] = attempt(clip, "face", follow, clip, frames, faces, kit)
         if isinstance(taken["sight"], Sight):
-            quality["sight"] = quality_of_sight(taken["sight"])
+            quality["sight"] |= quality_of_sight(taken["sight"])
     inputs: dict[str, Any] = {}
     for name in streams:
         preparer, variant = kit.preparers[name], kit.variants.get(name)
@@ -184,47 +147,6 @@ def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], ki
             with times.of(f"prepare: {name}"):
                 inputs[name] = attempt(clip, "encode", preparer.prepare, inputs[name])
     return Ready(clip, inputs, quality)
-
-
-def finish_all(ready: Sequence[Ready], tools: Tools, results: dict[str, list[ClipFeatures]], times: Times) -> None:
-    """Appends the features of a batch to the results of each stream."""
-    for name, kept in results.items():
-        with times.of(f"encode: {name}"):
-            kept += finish(tools.encoders[name], name, ready)
-
-
-def finish(encoder: Encoder, stream: str, ready: Sequence[Ready]) -> list[ClipFeatures]:
-    """One stream's results for a batch, in order. Where a batch fails, its clips are tried one by one."""
-    inputs = [r.inputs[stream] for r in ready]
-    usable = [i for i, x in enumerate(inputs) if not isinstance(x, Failure)]
-    results = [ClipFeatures(None, None, x if isinstance(x, Failure) else None) for x in inputs]
-    try:
-        for i, features in zip(usable, encoder.finish([inputs[i] for i in usable]) if usable else [], strict=True):
-            results[i] = ClipFeatures(features.values, features.valid)
-    except NO_CLIPS_FAULT:
-        raise
-    except Exception:
-        for i in usable:
-            one = attempt(ready[i].clip, "encode", encoder.finish, [inputs[i]])
-            failed = isinstance(one, Failure)
-            results[i] = ClipFeatures(None, None, one) if failed else ClipFeatures(one[0].values, one[0].valid)
-    return [
-        replace(checked(encoder, r.clip, result), quality=r.quality.get(encoder.takes, {}))
-        for r, result in zip(ready, results, strict=True)
-    ]
-
-
-def checked(encoder: Encoder, clip: Clip, result: ClipFeatures) -> ClipFeatures:
-    """The result, or a failure where the features are not finite or not as long as the frame law says."""
-    if result.failure or result.values is None:
-        return result
-    expected = encoder.steps(clip.duration_s)
-    problem = None
-    if len(result.values) != expected:
-        problem = f"{len(result.values)} steps, expected {expected} ({encoder.frame_law})"
-    elif result.values.dtype.kind == "f" and not np.isfinite(result.values).all():
-        problem = f"features overflow {result.values.dtype} or are not numbers"
-    return ClipFeatures(None, None, Failure(clip.id, "encode", "BadFeatures", problem)) if problem else result
 
 
 def looked_at(frames: np.ndarray, finding: FaceFinding) -> np.ndarray:
@@ -247,23 +169,6 @@ def follow(clip: Clip, frames: media.Frames, faces: Sequence[Faces], kit: Kit) -
     """The clip's face. Steps for which the file had no frame are not valid. Raises NoFace, MediaError."""
     sight = kit.look(clip, frames.images, faces)
     return replace(sight, valid=sight.valid & frames.present)
-
-
-def attempt(clip: Clip, step: str, work: Callable[..., Any], *arguments: Any) -> Any:
-    """The work's result, or the record of its failure. One bad clip must not end the extraction of a million."""
-    try:
-        return work(*arguments)
-    except NO_CLIPS_FAULT:
-        raise
-    except Exception as error:
-        return failure(clip, step, error)
-
-
-def failure(clip: Clip, step: str, error: Exception) -> Failure:
-    text = str(error)
-    if isinstance(error, OSError) and error.filename:  # its own text holds the whole path, which is this machine's
-        text = f"{Path(str(error.filename)).name}: {error.strerror}"
-    return Failure(clip.id, step, type(error).__name__, " ".join(text.split())[:MESSAGE_CHARS])
 
 
 def source(root: Path, relative: str | None) -> Path:

@@ -98,7 +98,7 @@ def make_plan(config: ExtractConfig) -> Plan:
         clips = clips.select(np.sort(np.random.default_rng(LIMIT_SEED).permutation(len(clips))[: config.limit]))
     if config.tools.babbles:
         config = replace(config, tools=replace(config.tools, voices=(clips, dataset.root)))
-    tools = Tools(replace(config.tools, device="cpu"))  # for its descriptions alone
+    tools = Tools(replace(config.tools, device="cpu", compiled=False))  # for its descriptions alone
     longest_s = float((clips.column("end_s") - clips.column("start_s")).max())
     streams = tuple(
         PlannedStream(tools.specification(name), tools.encoders[name].steps(longest_s)) for name in config.tools.streams

@@ -23,24 +23,31 @@ class Remaining:
         return len(self.rows)
 
 
+def what_remains(plan: Plan, store: Store) -> list[Remaining]:
+    """All that an extraction by this plan would work on; the store may lack some of its streams."""
+    return missing_shards(plan, store) + (failed_shards(plan, store) if plan.config.retry_failed else [])
+
+
 def missing_shards(plan: Plan, store: Store) -> list[Remaining]:
     """The shards that some stream of the plan still lacks."""
     missing: dict[int, list[str]] = {}
-    for stream in plan.streams:
-        for shard in store.pending(stream.spec.name):
-            missing.setdefault(shard, []).append(stream.spec.name)
+    there = store.streams()
+    for name in (stream.spec.name for stream in plan.streams):
+        for shard in store.pending(name) if name in there else range(store.shards):
+            missing.setdefault(shard, []).append(name)
     return [Remaining(shard, range(*store.extent(shard)), tuple(names)) for shard, names in sorted(missing.items())]
 
 
 def failed_shards(plan: Plan, store: Store) -> list[Remaining]:
     """The clips that failed in a finished shard of some stream of the plan."""
     failed: dict[int, tuple[set[int], list[str]]] = {}
-    for stream in plan.streams:
-        for entry in store.entries(stream.spec.name):
+    there = store.streams()
+    for name in (stream.spec.name for stream in plan.streams):
+        for entry in store.entries(name) if name in there else ():
             if rows := {entry.start + i for i, length in enumerate(entry.lengths) if length == 0}:
                 known, names = failed.setdefault(entry.shard, (set(), []))
                 known |= rows
-                names.append(stream.spec.name)
+                names.append(name)
     return [Remaining(shard, sorted(rows), tuple(names)) for shard, (rows, names) in sorted(failed.items())]
 
 

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from .estimate import DEVICE_STAGES, Estimate
+from .estimate import Estimate
 from .extraction import Summary
 from .plan import Plan
+from .times import busy_share
 
 MOST_REASONS = 5
 
@@ -50,10 +51,17 @@ def summary_lines(summary: Summary) -> Iterator[str]:
 
 
 def estimate_line(plan: Plan, found: Estimate) -> str:
-    """How long it will take."""
+    """How long what is left will take."""
+    if not found.left:
+        return f"nothing is left to do: all {len(plan.clips)} clips are in {plan.config.store}"
     failed = f"; {found.failed} of them failed" if found.failed else ""
     where = "without the cluster's help, " if plan.config.cluster else ""
-    return f"{where}about {human_time(found.seconds)} for {len(plan.clips)} clips, by {found.clips} tried here{failed}"
+    clips = (
+        f"{found.left} clips"
+        if found.left == len(plan.clips)
+        else f"the {found.left} of {len(plan.clips)} clips that are left"
+    )
+    return f"{where}about {human_time(found.seconds)} for {clips}, by {found.clips} tried here{failed}"
 
 
 def profile_lines(summary: Summary) -> Iterator[str]:
@@ -64,10 +72,9 @@ def profile_lines(summary: Summary) -> Iterator[str]:
     for stage, seconds in sorted(work.items(), key=lambda item: -item[1]):
         yield f"    {seconds:9.1f} s  {seconds / total:6.1%}  {stage}"
     if waited := {k: s for k, s in summary.stages.items() if k.startswith("wait")}:
-        device = sum(s for k, s in work.items() if k.startswith(DEVICE_STAGES))
         for stage, seconds in waited.items():
             yield f"    {seconds:9.1f} s          {stage}"
-        yield f"  the device's process was busy {device / (device + sum(waited.values())):.0%} of its time"
+        yield f"  the device's process was busy {busy_share(summary.stages):.0%} of its time"
 
 
 def human_time(seconds: float) -> str:

@@ -48,6 +48,7 @@ class ToolConfig:
         detector_weights: a RetinaFace checkpoint; None: the embedded one.
         noise_seed: of all noise variants.
         noise_file: the recording that the noise `file=` adds.
+        compiled: networks go through torch.compile: the same numbers to rounding, for long runs on a GPU.
         voices: the clips whose sound the noise `babble=` is made of, and the folder that their sources are relative to.
     """
 
@@ -61,6 +62,7 @@ class ToolConfig:
     detector_weights: Path | None = None
     noise_seed: int = 0
     noise_file: Path | None = None
+    compiled: bool = False
     voices: tuple[ClipTable, Path] | None = None
 
     @property
@@ -145,6 +147,7 @@ class Tools:
                 model=config.models.get(base),
                 layer=config.layers.get(base),
                 parameters=config.parameters.get(base),
+                compiled=config.compiled,
             )
             for base in sorted(bases)
         }

@@ -22,6 +22,7 @@ GATE_INPUTS = ("brff", "encoder")
 PARTS = ("brff", "adf", "clw")
 MIXES = ("log-probabilities", "probabilities")
 PRECISIONS = ("fp32", "bf16")
+HEADS = ("linear", "cosine")
 FOLD_UNITS = ("group", "speaker", "session")
 
 
@@ -44,6 +45,9 @@ class RunConfig:
         brff, adf, clw: the parts of BalanceMLA (Table 3).
         gate_input: what the decision weights are computed from: the BRFF's outputs ("brff", Sec. 3.2) or the encoders' ("encoder").
         mix: what the decision weights mix (the paper says "prediction vectors").
+        head: of late fusion: a linear map of both modalities' features, or the cosines of each to every class.
+        cosine_scale: what the cosines are multiplied by (10: MMCosine, Xu et al., 2023).
+        gru_units, gru_layers: of each bidirectional GRU, the units of each direction (Sec. 4.2; for Con, Petridis et al., 2018).
         pretrain_epochs, pretrain_lr: of the single-modality models that BalanceMLA starts from (Sec. 4.1.2).
         epochs, lr: first phase of training.
         finetune_epochs, finetune_lr: second phase (Sec. 4.1.2: 5 epochs at 5e-5).
@@ -94,6 +98,10 @@ class RunConfig:
     clw: bool = True
     gate_input: str = "brff"
     mix: str = "log-probabilities"
+    head: str = "linear"
+    cosine_scale: float = 10.0
+    gru_units: int = 1024
+    gru_layers: int = 2
     pretrain_epochs: int = 0
     pretrain_lr: float = 3e-4
     epochs: int = 30
@@ -266,6 +274,8 @@ def canonical(config: RunConfig) -> RunConfig:
         unread |= {"brff_layers"}
     if not config.adf:
         unread |= {"gate_input"}
+    if config.head == "linear":
+        unread |= {"cosine_scale"}
     if config.pretrain_epochs == 0:
         unread |= {"pretrain_lr"}
     if config.epochs == 0:
@@ -294,6 +304,7 @@ def check_names(config: RunConfig) -> None:
         ("attention", config.attention, ATTENTIONS),
         ("gate input", config.gate_input, GATE_INPUTS),
         ("mix", config.mix, MIXES),
+        ("head", config.head, HEADS),
         ("precision", config.precision, PRECISIONS),
         ("balance", config.balance, tuple(BALANCES)),
         ("fold by", config.fold_by, FOLD_UNITS),
@@ -310,12 +321,13 @@ def check_names(config: RunConfig) -> None:
 
 
 def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with."""
+    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
     method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
     return tuple(
         name
         for name, model in MODELS.items()
         if model.takes == BOTH
+        and (not model.starts or "finetune_epochs" in model.reads)
         and (not method.models or name in method.models)
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
@@ -330,6 +342,9 @@ def check_numbers(config: RunConfig) -> None:
         "layers": (1, 64),
         "heads": (1, 64),
         "brff_layers": (1, 64),
+        "cosine_scale": (1e-3, 1e6),
+        "gru_units": (1, 8192),
+        "gru_layers": (1, 64),
         "dropout": (0, 0.99),
         "pretrain_epochs": (0, 100_000),
         "epochs": (0, 100_000),
@@ -371,5 +386,7 @@ def check_numbers(config: RunConfig) -> None:
         raise UsageError(
             f"width {config.width} can't be shared among {config.heads} heads: expected a multiple of {step}"
         )
-    if config.total_epochs == 0:
+    entry = model_entry(config.model)
+    complete = entry.starts and "finetune_epochs" not in entry.reads  # the branches that it starts from are all of it
+    if config.total_epochs == 0 and not (complete and config.pretrain_epochs):
         raise UsageError("epochs and fine-tuning epochs are both 0: nothing would be trained")

@@ -123,6 +123,14 @@ def train(
             model.start_from(branches)
         balance = build_balance(config, model, len(features.classes), teachers or {}).to(place)
         resumed = go_on(unfinished, model, balance, order, place, now)
+
+        def judge() -> Epoch:
+            answers = predict(model, features, judged, modalities, versions=versions, augment=config.augment)
+            return dev_figures(answers) | quick_contribution(model, features, dev_clips, modalities)
+
+        if config.total_epochs == 0:  # no more than the trained branches that it starts from
+            now.best = {"phase": "start", "epoch": 0, "lr": 0.0, **judge()}
+            now.history, now.weights = [now.best], model.state_dict()
         for phase, (name, epochs, lr) in enumerate(phases(config)):
             if phase < now.phase:
                 continue
@@ -165,14 +173,11 @@ def train(
                 epoch: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr, **running.figures()}
                 if not math.isfinite(epoch["train_loss"]):
                     raise Diverged(diverged(config, epoch, lr, unfinished, now))
-                epoch |= dev_figures(
-                    predict(model, features, judged, modalities, versions=versions, augment=config.augment)
-                )
+                epoch |= judge()
                 if len(held):
                     epoch |= held_figures(
                         predict(model, features, held, modalities, versions=held_versions, augment=config.augment)
                     )
-                epoch |= quick_contribution(model, features, dev_clips, modalities)
                 epoch |= balance.figures()
                 balance.end_epoch(epoch)
                 now.history.append(epoch)

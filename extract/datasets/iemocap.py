@@ -29,7 +29,7 @@ CLASSES = {
 }
 SESSIONS = (1, 2, 3, 4, 5)
 TURN = re.compile(
-    r"\[(\d+\.\d+)\s*-\s*(\d+\.\d+)\]\t(Ses0[1-5][FM]_\w+_[FM]\w+)\t([a-z]{3})\t\[([\d.]+),\s*([\d.]+),\s*([\d.]+)\]\s*",
+    r"\[(\d+\.\d+)\s*-\s*(\d+\.\d+)\]\t(Ses0[1-5][FM]_\w+_[FM]\w+)\t([a-z]{3})\t\[([\d.]+),\s*([\d.]+),\s*([\d.]+)\]",
     re.ASCII,
 )
 SPOKEN = re.compile(r"(Ses0[1-5][FM]_\w+)\s+\[[\d.\s-]+\]:\s*(.*)", re.ASCII)
@@ -164,7 +164,7 @@ def _turns(session: Path, dialog: str, dropped: list[Dropped]) -> Iterator[Turn]
     for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), 1):
         if not line.startswith("["):
             continue
-        where, match = f"{path.name} line {number}", TURN.fullmatch(line)
+        where, match = f"{path.name} line {number}", TURN.match(line)
         if not match:
             dropped.append(Dropped(where, f"is no summary of a turn: {line[:60]!r}"))
         elif not match[3].startswith(f"{dialog}_") or match[3].rsplit("_", 1)[0] != dialog:

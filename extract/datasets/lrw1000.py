@@ -193,7 +193,7 @@ class _Finder:
         self.numbers: dict[str, np.ndarray] = {}
         self.names: dict[str, str] = {}
         for where, (place, name, _, pinyin, start, end) in _lines(folder, f"info/{JOIN}", 6, dropped):
-            key = f"{place},{pinyin},{float(start):.2f},{float(end):.2f}"
+            key = Word(place, "", pinyin, Decimal(start), Decimal(end)).key
             if self.names.setdefault(key, name) != name:
                 dropped.append(Dropped(where, f"a second sound file for a word; {self.names[key]}.wav is used"))
 

@@ -5,9 +5,12 @@ Shape legend: n samples, T steps, H x W pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .device import DeviceBatch
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_RATE_HZ = 25
@@ -69,6 +72,8 @@ class Encoder(Protocol):
         takes: "sound" or "sight".
         feature_shape, dtype, rate_hz, frame_law: as in the stream specification.
         preparer: its first step.
+        waits: the batches, in units of an input's length, that inputs of equal length are gathered for, as no others may
+            share one; None where any may.
     """
 
     takes: str
@@ -76,6 +81,9 @@ class Encoder(Protocol):
     dtype: str
     rate_hz: float
     frame_law: str
+
+    @property
+    def waits(self) -> "DeviceBatch | None": ...
 
     @property
     def preparer(self) -> Preparer: ...
@@ -100,6 +108,8 @@ def encode(encoder: Encoder, clips: Sequence[Any]) -> list[Features]:
 
 class WithoutNetwork:
     """What an encoder has whose first step does everything."""
+
+    waits = None
 
     @property
     def preparer(self) -> Any:

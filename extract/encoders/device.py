@@ -1,5 +1,6 @@
-"""The device that a model runs on: how exactly it computes there, and how much at once."""
+"""The device that a model runs on: how exactly it computes there, how much at once, and how pictures get there."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,52 @@ def describe_precision(precision: str) -> dict[str, str]:
 def fits(values: np.ndarray, precision: str) -> bool:
     """False where half precision made numbers that are none, so that a clip is to be computed again in "fp32"."""
     return precision == "fp32" or bool(np.isfinite(values).all())
+
+
+class Compiled:
+    """A network through torch.compile; for good as it is, and with one line in the log, where that fails.
+
+    The same numbers to rounding, as on another device: no part of the stream specification.
+    """
+
+    def __init__(self, network: Any):
+        self.network = network
+        self.compiled: Any = torch.compile(network, dynamic=True)  # the number of clips and their lengths change
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if self.compiled is not None:
+            try:
+                return self.compiled(*inputs, **named)
+            except (torch.OutOfMemoryError, torch.AcceleratorError):
+                raise
+            except Exception as error:  # whatever it is that the compiler, or the one that it calls, stumbles over
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                logging.getLogger("bmla").warning("torch.compile failed, going on without it: %.200s", reason)
+                self.compiled = None
+        return self.network(*inputs, **named)
+
+
+def called(network: Any, compiled: bool) -> Any:
+    """What to call in place of a network."""
+    return Compiled(network) if compiled else network
+
+
+def laid_together(arrays: Sequence[np.ndarray], device: torch.device) -> np.ndarray:
+    """np.concatenate; for a GPU into page-locked memory, which it can read by itself while this process goes on.
+
+    Args:
+        arrays: uint8, alike in all but the first dimension.
+    """
+    if device.type != "cuda":
+        return np.concatenate(arrays)
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    locked = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()  # torch keeps freed ones for the next call
+    return np.concatenate(arrays, out=locked)
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array as a tensor there. It may not change before the next result has been fetched from the device."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor, AutoModel, BitImageProcessor, Dinov
 from ...store.errors import UnknownName, UsageError
 from ..weights import first_line
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision, pick_device
 from .hub import HubModel, load_hub_model
 from .parameters import FaceImageOptions, MouthImageOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops
@@ -42,17 +42,25 @@ class ImageEncoder:
     Args:
         image: see `load_image_model`.
         device: such as "cpu" or "cuda:0".
+        compiled: see `device.Compiled`.
 
     Raises:
         UsageError: for a model that gives no such output for a picture alone, or another one each time.
     """
 
     takes = "sight"
+    waits = None
     dtype = "float16"
     rate_hz = float(FRAME_RATE_HZ)
     frame_law = FRAME_LAW
 
-    def __init__(self, image: HubModel, options: FaceImageOptions | MouthImageOptions, device: str = "cpu"):
+    def __init__(
+        self,
+        image: HubModel,
+        options: FaceImageOptions | MouthImageOptions,
+        device: str = "cpu",
+        compiled: bool = False,
+    ):
         self.image = image
         self.options = options
         self.crop = options.crop()
@@ -62,7 +70,9 @@ class ImageEncoder:
         check_usable(image, options.output)
         model = image.model.eval().to(self.device)
         self.model = model.to(memory_format=torch.channels_last)  # for those that convolve
+        self.call = self.model
         self.feature_shape: tuple[int, ...] = (self._length(),)
+        self.call = called(self.model, compiled)
 
     def steps(self, duration_s: float) -> int:
         return frames_of(duration_s)
@@ -81,14 +91,14 @@ class ImageEncoder:
         }
 
     def finish(self, prepared: Sequence[Crops]) -> list[Features]:
-        return encode_crops(prepared, self._embed, self.batch, self.options.precision)
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision, self.device)
 
     def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, L) float32."""
         inputs = self.image.processor(list(crops), return_tensors="pt", input_data_format="channels_last").pixel_values
         inputs = inputs.to(device=self.device, memory_format=torch.channels_last)
         with computing(precision, self.device):
-            output = self.model(pixel_values=inputs)
+            output = self.call(pixel_values=inputs)
         values = output.last_hidden_state[:, 0] if self.options.output == "cls" else output.pooler_output.flatten(1)
         return values.float().cpu().numpy()
 

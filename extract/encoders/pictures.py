@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..faces.crops import cropped
 from ..faces.policy import FaceCrop, MouthCrop
 from .base import FRAME_RATE_HZ, Crops, Features, Sight
-from .device import DeviceBatch, fits, in_batches
+from .device import DeviceBatch, fits, in_batches, laid_together
 from .finite import place_of, to_float16
 
 FRAME_LAW = f"T = max(1, round({FRAME_RATE_HZ} x seconds))"
@@ -32,6 +33,7 @@ def encode_crops(
     embed: Callable[[np.ndarray, str], np.ndarray],
     batch: DeviceBatch,
     precision: str,
+    device: torch.device,
 ) -> list[Features]:
     """Features of some clips' crops. Crops of several clips share batches: no picture may see another.
 
@@ -46,7 +48,7 @@ def encode_crops(
     features: list[Features] = []
     for group in groups_of(clips, batch.size):
         crops = [three_channels(clip.images) for clip in group]
-        embedded = in_batches(lambda part: embed(part, precision), np.concatenate(crops), batch)
+        embedded = in_batches(lambda part: embed(part, precision), laid_together(crops, device), batch)
         ends = np.cumsum([len(own) for own in crops])
         for clip, own, end in zip(group, crops, ends, strict=True):
             values = np.stack(embedded[end - len(own) : end])  # (T, L)

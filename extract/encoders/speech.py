@@ -39,7 +39,7 @@ from transformers import (
 
 from ...store.errors import UnknownName, UsageError
 from .base import SAMPLE_RATE_HZ, Features, Sound, samples_of
-from .device import DeviceBatch, computing, describe_precision, fits, in_batches, pick_device
+from .device import DeviceBatch, called, computing, describe_precision, fits, in_batches, pick_device
 from .finite import check_sound, place_of, to_float16
 from .hub import HubModel, load_hub_model
 from .parameters import SpeechOptions
@@ -85,6 +85,7 @@ class SpeechEncoder:
     Args:
         speech: see `load_speech_model`.
         device: such as "cpu" or "cuda:0".
+        compiled: see `device.Compiled`.
 
     Raises:
         UsageError: for a layer that the model has not, or a model that wants another sample rate.
@@ -93,7 +94,7 @@ class SpeechEncoder:
     takes = "sound"
     dtype = "float16"
 
-    def __init__(self, speech: HubModel, options: SpeechOptions, device: str = "cpu"):
+    def __init__(self, speech: HubModel, options: SpeechOptions, device: str = "cpu", compiled: bool = False):
         config = speech.model.config
         source = speech.weights["source"]
         self.last: int = config.num_hidden_layers
@@ -105,10 +106,11 @@ class SpeechEncoder:
             raise UsageError(f"{source} pools its output over time (add_adapter), which has another frame law")
         self.speech = speech
         self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_S * SAMPLE_RATE_HZ)  # samples
+        self.batch = self.waits = DeviceBatch(BATCH_S * SAMPLE_RATE_HZ)  # samples
         self.model = speech.model.eval().to(self.device)
         # Layers after the wanted one cost time only. One is kept: hidden state k is what goes into layer k + 1.
         self.model.encoder.layers = self.model.encoder.layers[: self.layers[-1] + 1]
+        self.call = called(self.model, compiled)
 
         hops = accumulate(config.conv_stride[:-1], mul, initial=1)  # of each convolution's input, in samples
         self.window = 1 + sum((kernel - 1) * hop for kernel, hop in zip(config.conv_kernel, hops, strict=True))
@@ -157,7 +159,7 @@ class SpeechEncoder:
         inputs = self.speech.processor(sounds, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_values
         before = [k for k in self.layers if k < self.last]
         with computing(precision, self.device):
-            output = self.model(inputs.float().to(self.device), output_hidden_states=bool(before))
+            output = self.call(inputs.float().to(self.device), output_hidden_states=bool(before))
         kept = [output.hidden_states[k] for k in before] + [output.last_hidden_state] * (self.last in self.layers)
         values = torch.stack(kept, dim=2) if self.several else kept[0]
         return values.float().cpu().numpy()

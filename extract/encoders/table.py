@@ -36,6 +36,7 @@ class Request:
     weights: Sequence[Path]
     model: str | None
     options: Any
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def build(
     model: str | None = None,
     layer: int | str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    compiled: bool = False,
 ) -> "Encoder":
     """Loads the encoder of a stream.
 
@@ -89,6 +91,7 @@ def build(
         model: another model than the default; see `Entry.models`.
         layer: which hidden layers, the same as the parameter "layer"; None: the encoder's default.
         parameters: the encoder's own options by name.
+        compiled: networks go through torch.compile, which pays in long runs on a GPU.
 
     Raises:
         UnknownName: for a stream that is not in the table.
@@ -105,7 +108,7 @@ def build(
         chosen["layer"] = layer
     options: Any = options_from(entry.options, chosen, stream)
     try:
-        return entry.builder(Request(stream, device, tuple(weights), model, options))
+        return entry.builder(Request(stream, device, tuple(weights), model, options, compiled))
     except UnknownName:
         raise
     except UsageError as error:
@@ -138,27 +141,27 @@ def _speech(request: Request) -> "Encoder":
     from .speech import SpeechEncoder, load_speech_model
 
     speech = load_speech_model(request.model or HF_DEFAULTS[request.stream], request.weights)
-    return SpeechEncoder(speech, request.options, request.device)
+    return SpeechEncoder(speech, request.options, request.device, request.compiled)
 
 
 def _vggface2(request: Request) -> "Encoder":
     from .facenet import FaceNetEncoder, load_face_network
 
     network = load_face_network(request.model or "vggface2", request.weights)
-    return FaceNetEncoder(network, request.options, request.device)
+    return FaceNetEncoder(network, request.options, request.device, request.compiled)
 
 
 def _casia(request: Request) -> "Encoder":
     from .facenet import FaceNetEncoder, load_face_network
 
     network = load_face_network(request.model or "casia-webface", request.weights)
-    return FaceNetEncoder(network, request.options, request.device)
+    return FaceNetEncoder(network, request.options, request.device, request.compiled)
 
 
 def _vgg16(request: Request) -> "Encoder":
     from .vgg16 import Vgg16Encoder, load_vgg16
 
-    return Vgg16Encoder(load_vgg16(request.model, request.weights), request.options, request.device)
+    return Vgg16Encoder(load_vgg16(request.model, request.weights), request.options, request.device, request.compiled)
 
 
 def _image(request: Request) -> "Encoder":
@@ -166,7 +169,7 @@ def _image(request: Request) -> "Encoder":
 
     model = request.model or HF_DEFAULTS[request.stream]
     image = load_image_model(model, request.weights, request.options.output)
-    return ImageEncoder(image, request.options, request.device)
+    return ImageEncoder(image, request.options, request.device, request.compiled)
 
 
 def _roi(request: Request) -> "Encoder":

@@ -24,7 +24,7 @@ from torchvision.models import vgg16
 from ...store.errors import BmlaError, UnknownName
 from ..weights import find_vgg16, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision, pick_device, to_device
 from .facenet import FaceNetwork
 from .parameters import Vgg16Options
 from .pictures import FRAME_LAW, CropsOf, encode_crops
@@ -45,15 +45,17 @@ class Vgg16Encoder:
     Args:
         network: see `load_vgg16`.
         device: such as "cpu" or "cuda:0".
+        compiled: see `device.Compiled`.
     """
 
     takes = "sight"
+    waits = None
     dtype = "float16"
     feature_shape: tuple[int, ...] = (FEATURES,)
     rate_hz = float(FRAME_RATE_HZ)
     frame_law = FRAME_LAW
 
-    def __init__(self, network: FaceNetwork, options: Vgg16Options, device: str = "cpu"):
+    def __init__(self, network: FaceNetwork, options: Vgg16Options, device: str = "cpu", compiled: bool = False):
         self.network = network
         self.options = options
         self.crop = options.crop()
@@ -61,6 +63,7 @@ class Vgg16Encoder:
         self.device = pick_device(device)
         self.batch = DeviceBatch(BATCH_FACES)
         self.model = network.model.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.call = called(self.model, compiled)
 
     def steps(self, duration_s: float) -> int:
         return frames_of(duration_s)
@@ -78,15 +81,14 @@ class Vgg16Encoder:
         }
 
     def finish(self, prepared: Sequence[Crops]) -> list[Features]:
-        return encode_crops(prepared, self._embed, self.batch, self.options.precision)
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision, self.device)
 
     def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, 1024) float32."""
-        faces = torch.from_numpy(crops).permute(0, 3, 1, 2)
-        faces = faces.to(device=self.device, memory_format=torch.channels_last)
+        faces = to_device(crops, self.device).permute(0, 3, 1, 2)  # channels last
         mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, STD))
         with computing(precision, self.device):
-            values = self.model((faces.float() / 255 - mean) / std)
+            values = self.call((faces.float() / 255 - mean) / std)
         return values.float().cpu().numpy()
 
 

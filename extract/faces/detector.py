@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ...store.errors import UsageError
-from ..encoders.device import DeviceBatch, in_batches, pick_device
+from ..encoders.device import DeviceBatch, in_batches, laid_together, pick_device
 from .detections import Faces
 from .retinaface import MEAN_RGB, STRIDES_PX, RetinaFace
 from .retinaface_weights import load_checkpoint, load_embedded
@@ -110,7 +110,7 @@ class FaceDetector:
             shrink, pixels = self._shrunk(H, W)
 
             def work(part: list[tuple[int, int]], shrink: float = shrink) -> list[Faces]:
-                return self._detect(np.stack([clips[i][t] for i, t in part]), shrink)
+                return self._detect(laid_together([clips[i][t : t + 1] for i, t in part], self.device), shrink)
 
             for (i, _), faces in zip(places, in_batches(work, places, self.batch, cost=pixels), strict=True):
                 results[i].append(faces)
@@ -160,7 +160,7 @@ class FaceDetector:
             # torch takes no negative strides and warns of arrays that can't be written to: such are copied.
             images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
         B, H, W, _ = images.shape
-        rows = images.to(self.device).reshape(B, H, W * 3)
+        rows = images.to(self.device, non_blocking=True).reshape(B, H, W * 3)
         pictures = torch.sub(rows, self._row_mean(W)).view(B, H, W, 3).permute(0, 3, 1, 2)
         if shrink < 1:
             size = max(1, round(H * shrink)), max(1, round(W * shrink))

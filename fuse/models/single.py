@@ -7,26 +7,24 @@ It is a model of its own, and each half of BalanceMLA: `embed` and `classify` ar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import FusionModel, Output, Steps
+from ..config import RunConfig
+from .base import FusionModel, Input, Output, Steps
 from .blocks import Encoder, Project, masked_mean, positions
 
 
-class Branch(nn.Module):
-    """One modality from features to logits.
+class Tower(nn.Module):
+    """One modality from features to their encoded mean over time.
 
     Attributes:
         project: to the feature length that the ratio gives this modality.
         widen: from there to the model width; None where the projection gives it already.
     """
 
-    def __init__(
-        self, project: Project, widen: nn.Linear | None, encoder: Encoder, width: int, classes: int, dropout: float
-    ):
+    def __init__(self, project: Project, widen: nn.Linear | None, encoder: Encoder, dropout: float):
         super().__init__()
         self.project = project
         self.widen = nn.Identity() if widen is None else widen
         self.encoder = encoder
-        self.head = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
 
     def embed(self, steps: Steps) -> Tensor:
@@ -34,9 +32,27 @@ class Branch(nn.Module):
         x: Tensor = self.widen(self.project(steps))
         return self.dropout(x + positions(x.shape[1], x.shape[2], self.project.rate_hz, x.device))
 
+    def pool(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(b, t, d), (b, t) -> z, (b, d): the mean of the encoder's output; zero for a clip without this modality."""
+        return masked_mean(self.encoder(features, mask), mask)
+
+    def forward(self, steps: Steps) -> Tensor:
+        """(b, t, l) -> z, (b, d)."""
+        return self.pool(self.embed(steps), steps.mask)
+
+
+class Branch(Tower):
+    """A tower with a linear head: one modality from features to logits."""
+
+    def __init__(
+        self, project: Project, widen: nn.Linear | None, encoder: Encoder, width: int, classes: int, dropout: float
+    ):
+        super().__init__(project, widen, encoder, dropout)
+        self.head = nn.Linear(width, classes)
+
     def classify(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(b, t, d), (b, t) -> log-probabilities (b, c), and the mean of the encoder's output (b, d)."""
-        pooled = masked_mean(self.encoder(features, mask), mask)
+        pooled = self.pool(features, mask)
         return F.log_softmax(self.head(pooled), -1), pooled
 
 
@@ -55,3 +71,9 @@ class SingleModality(FusionModel):
         assert isinstance(branch, Branch)
         result, pooled = branch.classify(branch.embed(steps), steps.mask)
         return Output(result, **{f"pooled_{self.modality}": pooled})
+
+
+def tower(config: RunConfig, source: Input) -> Tower:
+    """What `transformer-ao` and `transformer-vo` put before their heads."""
+    encoder = Encoder(config.width, config.heads, config.layers, config.dropout, config.norm)
+    return Tower(Project(source, config.width), None, encoder, config.dropout)

@@ -1,4 +1,4 @@
-"""Every model by name: which modalities it takes, what it is, and where the paper describes it.
+"""Every model by name: which modalities it takes, what it is, and where it comes from.
 
 Importing this file is light: a model's own file, and torch with it, is imported when it is built.
 """
@@ -22,7 +22,7 @@ class ModelEntry:
     Attributes:
         takes: modalities, audio first.
         summary: one line for a person.
-        paper: sections, figures and tables.
+        source: where the paper has it (sections, figures and tables), or who proposed it.
         file: the file of this folder whose `build` makes it.
         reads: the settings that it looks at, of those that not every model does.
         heads: each modality has an answer of its own (`Output.audio`, `Output.visual`), trained by a loss of its own.
@@ -31,7 +31,7 @@ class ModelEntry:
 
     takes: tuple[str, ...]
     summary: str
-    paper: str
+    source: str
     file: str
     reads: tuple[str, ...] = ()
     heads: bool = False
@@ -42,8 +42,12 @@ BOTH = ("audio", "visual")
 ENCODER = ("width", "layers", "heads", "dropout", "norm")
 RATIO = ("ratio", "ratio_mode")
 LAMBDAS = ("lambda_audio", "lambda_visual")
-PARTS = ("attention", "brff_layers", "brff", "adf", "clw", "gate_input", "mix")
-PHASES = ("pretrain_epochs", "pretrain_lr", "finetune_epochs", "finetune_lr")
+PARTS = ("brff", "adf", "clw", "gate_input", "mix")
+PRETRAINING = ("pretrain_epochs", "pretrain_lr")
+FINETUNING = ("finetune_epochs", "finetune_lr")
+BRFF = ("attention", "brff_layers")
+GRU = ("gru_units", "gru_layers", "dropout")
+BRANCHES = {"audio": "balancemla-ao", "visual": "balancemla-vo"}
 MODELS: dict[str, ModelEntry] = {
     "transformer-ao": ModelEntry(
         ("audio",), "Transformer on sound alone", "Sec. 3.1, Fig. 1a, Table 1", "transformer", ENCODER
@@ -77,9 +81,69 @@ MODELS: dict[str, ModelEntry] = {
         "both branches, joined by bilateral residual fusion (BRFF), adaptive (ADF) and class-level (CLW) weights",
         "Sec. 3.2, Fig. 2-3, Tables 1-3",
         "balancemla",
-        (*ENCODER, *RATIO, *LAMBDAS, *PARTS, *PHASES),
+        (*ENCODER, *RATIO, *LAMBDAS, *BRFF, *PARTS, *PRETRAINING, *FINETUNING),
         heads=True,
-        starts={"audio": "balancemla-ao", "visual": "balancemla-vo"},
+        starts=BRANCHES,
+    ),
+    "concat": ModelEntry(
+        BOTH,
+        "Con: a bidirectional GRU for each stream, and one over both side by side",
+        "Table 1, Fig. 3, after Petridis et al. (2018)",
+        "concat",
+        (*GRU, *FINETUNING),
+    ),
+    "single-res": ModelEntry(
+        BOTH,
+        "Single-Res: only sound attends to sight; sound's encoder answers",
+        "Table 1, Fig. 3, after Sterpu et al. (2018)",
+        "single_res",
+        (*ENCODER, *BRFF, *FINETUNING),
+    ),
+    "logit-average": ModelEntry(
+        BOTH,
+        "the mean of what balancemla-ao and balancemla-vo say, each trained alone",
+        "-",
+        "average",
+        (*ENCODER, *PRETRAINING),
+        heads=True,
+        starts=BRANCHES,
+    ),
+    "joint": ModelEntry(
+        BOTH,
+        "late fusion: an encoder for each modality, one head on both (linear, or cosine)",
+        "Peng et al. (2022); Xu et al. (2023)",
+        "joint",
+        (*ENCODER, *LAMBDAS, "head", "cosine_scale", *FINETUNING),
+    ),
+    "joint-aux": ModelEntry(
+        BOTH,
+        "late fusion with a head and a loss for each modality as well",
+        "Wang et al. (2020)",
+        "joint",
+        (*ENCODER, *LAMBDAS, *FINETUNING),
+        heads=True,
+    ),
+    "shared-head": ModelEntry(
+        BOTH,
+        "one head for either modality, answers weighted by their certainty: the network of MLA",
+        "Zhang et al. (2024)",
+        "average",
+        (*ENCODER, *FINETUNING),
+        heads=True,
+    ),
+    "gated": ModelEntry(
+        BOTH,
+        "gated multimodal unit: each feature from either modality, in a share that depends on both",
+        "Arevalo et al. (2017)",
+        "gated",
+        (*ENCODER, *LAMBDAS, *FINETUNING),
+    ),
+    "film": ModelEntry(
+        BOTH,
+        "sight scales and shifts each feature of sound",
+        "Perez et al. (2018)",
+        "film",
+        (*ENCODER, *FINETUNING),
     ),
 }
 

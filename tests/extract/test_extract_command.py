@@ -215,3 +215,9 @@ def test_a_dry_run_tries_some_clips_and_writes_nothing(tree, tmp_path):
     assert result.exit_code == 0, result.output
     assert "seconds for 6 clips, by 4 tried here" in result.stdout
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_compiling_is_for_gpus(tree, tmp_path):
+    refused(
+        run("--dataset", "lrw", "--root", tree, "--store", tmp_path / "s", *SOUND, "--compile"), 2, "--compile", "--gpu"
+    )

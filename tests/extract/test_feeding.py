@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import pytest
 import torch
 
 from bmla.extract.arena import KEPT_BYTES, Arena
-from bmla.extract.estimate import estimate
 from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
 from bmla.extract.faces.finding import FaceFinding
+from bmla.extract.failures import attempt
 from bmla.extract.feeding import run_fed
-from bmla.extract.pipeline import Done, Ready, Task, attempt, decode, finish
+from bmla.extract.finishing import Ready, finish
+from bmla.extract.pipeline import Done, Task, decode
 from bmla.extract.plan import ExtractConfig, make_plan
+from bmla.extract.times import Times, busy_share, time_of_device
 from bmla.extract.tools import ToolConfig, Tools
 from bmla.store import open_store
 from bmla.store.errors import StoreError, UnknownName, UsageError, WorkerDied
@@ -75,6 +78,27 @@ def test_a_fed_process_gives_what_one_gives_alone(plan, tasks, alone):
     assert {"decode", "detect", "landmarks", "noise", "wait: decode", "encode: audio.hubert"} <= found[
         0
     ].times.seconds.keys()
+
+
+def test_every_second_of_a_device_s_process_is_work_waiting_or_handing_over_and_counted_once(plan, tasks):
+    pause_s, ends, total = 0.3, [], Times()
+    tools = Tools(CONFIG)
+    began = time.perf_counter()
+    for done in run_fed(tasks, tools, plan.dataset.root, lambda n: None, 1):
+        ends.append(time.perf_counter())
+        total.join(done.times)
+        time.sleep(pause_s)  # whoever takes the results keeps the device waiting
+    seconds, wall_s = total.seconds, ends[-1] - began
+    assert 0.9 * wall_s < time_of_device(seconds) <= wall_s
+    assert seconds["wait: hand over"] > pause_s * (len(tasks) - 1)
+    device_s = sum(s for name, s in seconds.items() if name == "detect" or name.startswith("encode: "))
+    assert busy_share(seconds) == pytest.approx(device_s / time_of_device(seconds))
+    assert busy_share(seconds) < 1 - pause_s * (len(tasks) - 1) / wall_s
+
+
+def test_work_of_feeders_makes_no_device_busy():
+    assert busy_share({"detect": 1.0, "encode: a": 2.0, "wait: decode": 1.0, "decode": 50.0, "write": 9.0}) == 0.75
+    assert busy_share({"detect": 1.0, "decode": 50.0}) is None
 
 
 def test_pictures_larger_than_a_slot_take_another_way_to_the_same_end(plan, tasks, alone):
@@ -199,14 +223,6 @@ def test_babble_is_made_of_the_clips_that_are_extracted(tree, tmp_path):
     assert clean.shape == noisy.shape
     assert np.abs(clean - noisy).mean() > 0.1
     assert str(tree) not in json.dumps(store.spec("audio.logspec@babble=0").to_dict())
-
-
-def test_an_estimate_grows_with_the_clips_and_says_what_failed(plan, tmp_path: Path):
-    found = estimate(plan)
-    assert found.seconds > 0
-    assert (found.clips, found.failed) == (4, 0)
-    twice = estimate(replace(plan, config=replace(plan.config, workers=1000)))
-    assert twice.seconds < found.seconds / 10
 
 
 def test_sound_that_is_no_number_is_one_record(tmp_path):

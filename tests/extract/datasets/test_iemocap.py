@@ -86,6 +86,7 @@ def test_summary_lines_alone_count_and_each_fault_has_its_reason(put, wav, tmp_p
         line("../x_M006", "neu").replace("Ses", "").replace("x_", "/x_"),
     ]
     plant(put, wav, {dialog: lines[:4]})
+    lines[1] += "\tand what a hand has added"
     put(f"{TOP}/Session3/dialog/EmoEvaluation/{dialog}.txt", evaluation(*lines))
     put(
         f"{TOP}/Session3/dialog/EmoEvaluation/Self-evaluation/{dialog}_f.txt", evaluation(line(f"{dialog}_F009", "ang"))

@@ -1,5 +1,7 @@
 """LRW-1000: pictures by exact frame numbers, sound with its own origin, labels in the order of trn."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,15 @@ def test_a_folder_that_begins_late_keeps_the_timeline(put, jpg, wav, tmp_path):
     assert np.round(frames.images.mean((1, 2, 3)) / 4).astype(int).tolist() == list(range(31, 41))
     sound = read_audio(tmp_path / TOP / clip.audio, *clip.sound_cut)
     assert np.flatnonzero(np.abs(sound) > 0.2)[0] / RATE_HZ == pytest.approx(clip.word_start_s, abs=1e-3)
+
+
+def test_times_finer_than_the_join_are_rounded_alike_in_both_files(put, jpg, wav, tmp_path):
+    assert f"{0.265:.2f}" != f"{Decimal('0.265'):.2f}"  # in floats and in decimals otherwise
+    plant(put, jpg, wav)
+    put(f"{TOP}/info/val_1000.txt", "77,美国,mei guo,0.2,0.265\n".encode())
+    with (tmp_path / TOP / "info/all_audio_video.txt").open("ab") as file:
+        file.write("\n77,w3,美国,mei guo,0.20,0.265".encode())
+    assert [c.audio for c in lrw1000(tmp_path).clips if c.split == "dev"] == ["audio/w3.wav"]
 
 
 def test_broken_lines_and_missing_files_are_told_apart(put, jpg, wav, tmp_path):

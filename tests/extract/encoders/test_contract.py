@@ -161,6 +161,18 @@ def test_description_names_no_machine(encoder: Encoder) -> None:
     assert "cuda" not in text
 
 
+def test_compiling_is_no_part_of_the_description(
+    stream: str, encoder: Encoder, make_clip: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[Any] = []
+    monkeypatch.setattr("torch.compile", lambda network, **how: networks.append(network) or network)
+    again = build(stream, model=MODELS.get(stream), parameters=PARAMETERS.get(stream), compiled=True)
+    assert again.describe() == encoder.describe()
+    assert len(networks) == (stream in MODELS)  # all that have a network on the device
+    clip = make_clip(0.2, 5)
+    assert encode(again, [clip])[0].values.tobytes() == encode(encoder, [clip])[0].values.tobytes()
+
+
 def test_table_is_in_order(stream: str) -> None:
     entry = find(stream)
     assert check_stream_name(stream) == stream

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from bmla.extract.encoders.device import DeviceBatch, computing, fits, full_precision, in_batches, pick_device
+from bmla.extract.encoders.device import (
+    Compiled,
+    DeviceBatch,
+    called,
+    computing,
+    fits,
+    full_precision,
+    in_batches,
+    laid_together,
+    pick_device,
+    to_device,
+)
 from bmla.store.errors import UsageError
 
 
@@ -115,6 +126,55 @@ def test_only_half_precision_is_tried_again() -> None:
     assert not fits(np.array([1.0, np.inf]), "fp16")
     assert not fits(np.array([np.nan]), "bf16")
     assert fits(np.array([1.0]), "bf16")
+
+
+def test_a_compiled_network_is_called_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network, **how: asked.append(how) or (lambda x: 10 * network(x)))
+    assert called(abs, False) is abs
+    assert called(abs, True)(-1) == 10
+    assert asked == [{"dynamic": True}]
+
+
+def test_compiling_that_fails_is_one_line_and_the_network_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(x: int) -> int:
+        raise RuntimeError("no compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **how: broken)
+    network = Compiled(abs)
+    assert [network(-1), network(-2)] == [1, 2]
+    assert [r.getMessage() for r in caplog.records] == ["torch.compile failed, going on without it: no compiler"]
+
+
+def test_memory_that_runs_out_in_a_compiled_network_is_no_fault_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(x: int) -> int:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **how: full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Compiled(abs)(-1)
+
+
+def test_pictures_are_laid_end_to_end() -> None:
+    parts = [np.full((n, 2, 2, 3), n, np.uint8) for n in (1, 3)]
+    both = laid_together(parts, torch.device("cpu"))
+    np.testing.assert_array_equal(both, np.concatenate(parts))
+    np.testing.assert_array_equal(to_device(both, torch.device("cpu")).numpy(), both)
+
+
+@pytest.mark.gpu
+def test_pictures_are_laid_end_to_end_in_locked_memory() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    device = torch.device("cuda")
+    parts = [np.full((n, 2, 2, 3), n, np.uint8) for n in (1, 3)]
+    both = laid_together(parts, device)
+    assert torch.from_numpy(both).is_pinned()
+    np.testing.assert_array_equal(to_device(both, device).cpu().numpy(), np.concatenate(parts))
 
 
 @pytest.mark.gpu

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import nn
 
 from bmla.extract.encoders.base import Sight, encode
-from bmla.extract.encoders.facenet import FaceNetEncoder, network_input
+from bmla.extract.encoders.facenet import FaceNetEncoder, resized
+from bmla.extract.encoders.pictures import three_channels
 from bmla.extract.encoders.table import build
-from bmla.extract.faces.crops import FaceCrop, aligned_face_crop, face_crop
+from bmla.extract.faces.crops import FaceCrop, aligned_face_crop, cropped, face_crop
 from bmla.extract.weights import sha256_of
 from bmla.store.errors import BmlaError, UnknownName, UsageError, WeightsNotFound
 
@@ -82,7 +83,20 @@ def test_features_are_those_of_facenets_own_use(
 def test_resizing_equals_pillows(px: int) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (2, px, px, 3), np.uint8)
     expected = [np.asarray(Image.fromarray(c).resize((160, 160), Image.Resampling.BILINEAR)) for c in crops]
-    np.testing.assert_array_equal(network_input(crops, 160).permute(0, 2, 3, 1).numpy(), np.stack(expected))
+    np.testing.assert_array_equal(resized(crops, 160), np.stack(expected))
+
+
+def test_resizing_ahead_of_the_device_is_the_same(
+    encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight]
+) -> None:
+    clip = make_sight(0.2, 0)
+    for options in ({}, {"colour": "grey"}, {"crop_px": 200, "colour": "grey"}):
+        other = build("face.vggface2", model="random:vggface2", parameters=options)
+        crops = cropped(clip, other.options.crop())  # type: ignore[attr-defined]
+        prepared = other.preparer.prepare(clip).images
+        assert prepared.shape[1:3] == (160, 160)
+        assert prepared.flags["C_CONTIGUOUS"]
+        np.testing.assert_array_equal(three_channels(prepared), resized(three_channels(crops), 160))
 
 
 def test_embeddings_have_unit_length(encoder: FaceNetEncoder, make_sight: Callable[[float, int], Sight]) -> None:

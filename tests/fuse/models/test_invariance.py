@@ -20,6 +20,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balancemla bilinear": dict(attention="bilinear", gate_input="encoder"),
     "balancemla post": dict(norm="post", mix="probabilities", ratio="1:3"),
     "balancemla base": dict(brff=False, adf=False, clw=False),
+    "joint cosine": dict(head="cosine"),
+    "single-res bilinear": dict(attention="bilinear"),
 }
 
 
@@ -28,7 +30,7 @@ def models() -> dict[str, FusionModel]:
     """Each with random weights everywhere: zeros at the start would hide what they multiply."""
     made = {}
     for name, options in VARIANTS.items():
-        config = RunConfig(name.split()[0], width=8, heads=2, layers=2, brff_layers=2, **options)
+        config = RunConfig(name.split()[0], width=8, heads=2, layers=2, brff_layers=2, gru_units=4, **options)
         torch.manual_seed(0)
         model = build(config, INPUTS, CLASSES)
         for parameter in model.parameters():
