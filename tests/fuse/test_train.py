@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bmla.fuse.balance.base import Balance
-from bmla.fuse.config import RunConfig
+from bmla.fuse.config import RunConfig, starting_points
 from bmla.fuse.data import Features, features_from_store
 from bmla.fuse.evaluate import Predictions, predict
 from bmla.fuse.models.single import SingleModality
@@ -22,13 +22,9 @@ Tiny = Callable[..., RunConfig]
 
 def train_whole(config: RunConfig, features: Features) -> Trained:
     """With the pre-training of both branches, where the model has one."""
-    if config.model != "balancemla":
-        return train(config, features)
-    from bmla.fuse.config import pretraining
-
     branches = {}
-    for modality in ("audio", "visual"):
-        model = train(pretraining(config, modality), features).model
+    for modality, start in starting_points(config).items():
+        model = train(start, features).model
         assert isinstance(model, SingleModality)
         branches[modality] = model
     return train(config, features, branches=branches)
