@@ -11,6 +11,8 @@ from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import balances, encoders, models
+from .commands.report import report
+from .commands.reproduce import reproduce
 from .commands.store import store
 from .store.errors import BmlaError
 
@@ -57,5 +59,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, store, models, balances, encoders, datasets, doctor):
+for command in (demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, doctor):
     main.add_command(command)

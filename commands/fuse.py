@@ -251,7 +251,7 @@ def fuse(
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
-        summary, report = conclude(runs, features, folder)
+        summary, report = conclude(runs, features, folder, conditions)
         show_json(summary, features, report) if as_json else show_table(summary, report)
     if failure:
         raise failure
@@ -363,39 +363,34 @@ def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> 
         return error.runs, error
 
 
-def conclude(runs: "list[Run]", features: "Features", out: Path) -> "tuple[Summary, Path]":
+def conclude(
+    runs: "list[Run]", features: "Features", out: Path, conditions: "tuple[Condition, ...]"
+) -> "tuple[Summary, Path]":
+    """Sums up and reports what was asked for; what a reused run was tested under before is left to `bmla report`."""
+    from ..fuse.facts import facts_of_features
     from ..fuse.report import write_report
     from ..fuse.summary import summarise
 
-    summary = summarise(runs)
-    return summary, write_report(out, summary, features, {"command": command_line()})
+    summary = summarise(runs, under=[str(c) for c in conditions])
+    return summary, write_report(out, summary, facts_of_features(features), {"command": command_line()})
 
 
 def show_table(summary: "Summary", report: Path) -> None:
     """The results for a person."""
-    from rich.console import Console
-    from rich.table import Table
+    from .tables import show_summary
 
-    from ..fuse.report import spread, table_columns
-
-    columns = table_columns(summary.rows)
-    table = Table(box=None, pad_edge=False)
-    for head, _ in columns:
-        table.add_column(head, justify="left" if head == "model" else "right", no_wrap=True)
-    for i, cells in enumerate(zip(*(cells for _, cells in columns), strict=True)):
-        table.add_row(*cells, style="bold" if i == summary.best else "")
-    wide = max(sum(max(map(len, (head, *cells))) + 2 for head, cells in columns), 80)
-    Console(width=wide, highlight=False, markup=False).print(table)
-    best = summary.rows[summary.best]
-    click.echo(f"best on dev: {best.label}, {spread(best)} % of {best.clips} test clips")
+    show_summary(summary)
     click.echo(f"report: {report}")
 
 
 def show_json(summary: "Summary", features: "Features", report: Path) -> None:
     """The results for a program."""
+    from ..fuse.facts import facts_of_features
     from ..fuse.report import results
 
-    click.echo(json.dumps({**results(summary, features), "report": str(report)}, indent=2, allow_nan=False))
+    click.echo(
+        json.dumps({**results(summary, facts_of_features(features)), "report": str(report)}, indent=2, allow_nan=False)
+    )
 
 
 def command_line() -> str:

@@ -17,8 +17,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .optimum import Contribution, audio_share
 from .run import Run
-from .summary import Row, Summary, as_number
+from .summary import Cell, Row, Summary, branch, noise_series
 
 # Okabe and Ito (2008): told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -84,16 +85,14 @@ def draw_accuracies(summary: Summary) -> Figure:
 def draw_ratios(summary: Summary) -> Figure | None:
     """How accuracy depends on the ratio; None where no model was trained with two ratios."""
     rows = [row for row in summary.rows if row.ratio is not None]
-    ratios = sorted({str(row.ratio) for row in rows}, key=as_number)
+    ratios = sorted({str(row.ratio) for row in rows}, key=audio_share)
     if len(ratios) < 2:
         return None
-    names = list(dict.fromkeys(row.label.removesuffix(f" {row.ratio}") for row in rows))
+    names = list(dict.fromkeys(row.family for row in rows))
     figure, axes = canvas(3.4)
     for i, name in enumerate(names):
         shift = 0.5 * ((i + 0.5) / len(names) - 0.5)
-        mine = sorted(
-            (r for r in rows if r.label.removesuffix(f" {r.ratio}") == name), key=lambda r: as_number(r.ratio)
-        )
+        mine = sorted((r for r in rows if r.family == name), key=lambda r: audio_share(str(r.ratio)))
         places = [ratios.index(str(row.ratio)) + shift for row in mine]
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(places, [row.mean for row in mine], color=colour, linewidth=1, label=name)
@@ -128,19 +127,18 @@ def draw_curves(summary: Summary) -> Figure:
     for axes, (model, settings) in zip(grid.flat, panels.items(), strict=False):
         for i, (row, runs) in enumerate(settings):
             colour = COLOURS[i % len(COLOURS)]
-            curves = np.array([[epoch["dev_accuracy"] for epoch in run.history] for run in runs])  # (s, epochs)
+            curves = padded([[epoch["dev_accuracy"] for epoch in run.history] for run in runs])
             first = runs[0].config.pretrain_epochs + 1
             epochs = np.arange(first, first + curves.shape[1])
             marker = "o" if len(epochs) == 1 else None
             if len(curves) > 1:
                 axes.plot(epochs, curves.T, color=colour, linewidth=0.6, alpha=0.45, marker=marker, markersize=2)
             label = row.label.removeprefix(model).strip() or None
-            axes.plot(epochs, curves.mean(0), color=colour, linewidth=1.8, label=label, marker=marker, markersize=4)
+            axes.plot(epochs, mean_curve(curves), color=colour, linewidth=1.8, label=label, marker=marker, markersize=4)
             for modality, line in (("audio", "--"), ("visual", ":")):
-                if modality in runs[0].branches:
-                    before = np.array([[e["dev_accuracy"] for e in run.branch_history(modality)] for run in runs]).mean(
-                        0
-                    )
+                started = [branch(run, modality) for run in runs] if modality in runs[0].branches else []
+                if before_all := [[e["dev_accuracy"] for e in run.history] for run in started if run is not None]:
+                    before = mean_curve(padded(before_all))
                     axes.plot(np.arange(1, len(before) + 1), before, color=colour, linewidth=0.9, linestyle=line)
         axes.set_title(model)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -152,6 +150,68 @@ def draw_curves(summary: Summary) -> Figure:
         axes.set_ylabel("dev accuracy")
     figure.supxlabel("epoch", fontsize=9)
     return figure
+
+
+def draw_conditions(summary: Summary) -> Figure | None:
+    """How accuracy falls with each kind of noise, one panel a kind; None where nothing was tested under noise.
+
+    Of many settings, the best of each family on dev are drawn.
+    """
+    series = noise_series(summary.conditions)
+    if not series:
+        return None
+    rows = leading(summary.rows)
+    figure, panels = panel_grid(len(series))
+    for axes, (kind, points) in zip(panels, series.items(), strict=True):
+        for i, row in enumerate(rows):
+            there = [(value, row.conditions[c]) for value, c in points if c in row.conditions]
+            places = range(len(points) + 1 - len(there), len(points) + 1)
+            cells = [row.clean, *(cell for _, cell in there)]
+            draw_band(axes, [0, *places], cells, COLOURS[i % len(COLOURS)], row.label)
+        axes.set_xticks(range(len(points) + 1), ["clean", *(f"{value:g}" for value, _ in points)])
+        axes.set_title(kind)
+    panels[0].set_ylabel("test accuracy")
+    figure_legend(figure, panels[0])
+    return figure
+
+
+def draw_contributions(summary: Summary) -> Figure | None:
+    """The share of sound by each measure under every condition, a panel a family; None where there is one condition."""
+    families: dict[str, list[Contribution]] = {}
+    for c in summary.contributions:
+        if c.sides:
+            families.setdefault(c.family, []).append(c)
+    families = {family: found for family, found in families.items() if len(found) > 1}
+    if not families:
+        return None
+    most = max(map(len, families.values()))
+    figure = Figure(figsize=(WIDTH_IN, 0.6 + len(families) * (0.9 + 0.24 * most)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(families), 1, squeeze=False)
+    for axes, (family, found) in zip(grid.flat, families.items(), strict=True):
+        for i, name in enumerate(("best ratio", "Shapley", "loss without it")):
+            for y, c in enumerate(found):
+                share, limits = share_of(c, name)
+                if share is not None:
+                    place, colour = y + 0.22 * (i - 1), COLOURS[i]
+                    axes.plot([share], [place], "o", color=colour, markersize=4, label=None if y else name)
+                    axes.plot(limits or (share, share), [place, place], color=colour, linewidth=1.6)
+        axes.axvline(0.5, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(found)), [c.condition for c in found])
+        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_xlabel("share of sound: right of the line sound contributes more, left of it sight")
+        axes.set_title(family)
+        axes.grid(False, axis="y")
+        outside_legend(axes)
+    return figure
+
+
+def share_of(c: Contribution, name: str) -> tuple[float | None, tuple[float, float] | None]:
+    """One measure's share of sound and its interval."""
+    if name == "best ratio":
+        return (c.optimum.share, c.optimum.share_interval) if c.optimum else (None, None)
+    worth = c.shapley if name == "Shapley" else c.loss
+    return (worth.share, worth.interval) if worth else (None, None)
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -226,15 +286,64 @@ def draw_alpha(alpha: Sequence[float | None], classes: Sequence[str]) -> Figure 
 
 def draw_interval(axes: Axes, row: Row, place: float, colour: str, horizontal: bool) -> None:
     """Mean, interval and seeds of one setting: the seeds stand beside the line, so that none is hidden."""
-    low, high = row.interval
-    beside = [place + (0.22 if horizontal else 0.07)] * len(row.accuracies)
+    low, high = row.clean.interval
+    beside = [place + (0.22 if horizontal else 0.07)] * len(row.clean.accuracies)
     lines: list[tuple[Any, Any, dict[str, Any]]] = [
         ([low, high], [place, place], dict(linewidth=2, solid_capstyle="butt")),
-        (row.accuracies, beside, dict(marker="o", linestyle="", markersize=4, alpha=0.7, markeredgewidth=0)),
+        (row.clean.accuracies, beside, dict(marker="o", linestyle="", markersize=4, alpha=0.7, markeredgewidth=0)),
         ([row.mean], [place], dict(marker="|" if horizontal else "_", markersize=12, markeredgewidth=2)),
     ]
     for values, places, look in lines:
         axes.plot(*((values, places) if horizontal else (places, values)), color=colour, **look)
+
+
+def draw_band(axes: Axes, places: Sequence[float], cells: Sequence[Cell], colour: str, label: str) -> None:
+    """Means joined by a line, and a bar for each interval."""
+    means = np.array([cell.mean for cell in cells])
+    limits = np.array([cell.interval for cell in cells]).T
+    axes.plot(places, means, color=colour, linewidth=1.4, marker="o", markersize=3, label=label)
+    axes.vlines(places, *limits, color=colour, linewidth=1, alpha=0.6)
+
+
+def leading(rows: Sequence[Row]) -> list[Row]:
+    """All rows where there are colours for them, else the best of each family on dev, the best families of these."""
+    if len(rows) <= len(COLOURS):
+        return list(rows)
+    best: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: -row.dev):
+        best.setdefault(row.family, row)
+    return list(best.values())[: len(COLOURS)]
+
+
+def padded(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """(s, epochs) with NaN where a run had ended."""
+    table = np.full((len(curves), max(map(len, curves))), np.nan)
+    for i, curve in enumerate(curves):
+        table[i, : len(curve)] = curve
+    return table
+
+
+def mean_curve(curves: np.ndarray) -> np.ndarray:
+    """(epochs,) over the runs that were still going; (s, epochs) as `padded` gives them."""
+    going = ~np.isnan(curves)
+    return np.where(going, curves, 0).sum(0) / going.sum(0)
+
+
+def panel_grid(count: int) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, in lines of up to three, of one height."""
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + 2.5 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
+
+
+def figure_legend(figure: Figure, axes: Axes) -> None:
+    """Below all panels."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
 
 
 def canvas(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:

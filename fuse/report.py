@@ -1,11 +1,11 @@
-"""A sweep's report: one HTML file that needs nothing else, its pictures also as PNG files beside it, and the numbers as JSON.
+"""A sweep's report: one HTML file that needs nothing else, its pictures also as files beside it, and the numbers as JSON.
 
-<out>/report.html   <out>/results.json   <out>/figures/*.png
+<out>/report.html   <out>/results.json   <out>/figures/*.png and *.svg
 """
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,49 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from ..store.errors import StoreError
-from .data import Features
-from .figures import draw_accuracies, draw_alpha, draw_confusion, draw_curves, draw_ratios, drawing, render
+from .facts import Facts
+from .figures import (
+    draw_accuracies,
+    draw_alpha,
+    draw_conditions,
+    draw_confusion,
+    draw_contributions,
+    draw_curves,
+    draw_ratios,
+    drawing,
+    render,
+)
 from .progress import describe
 from .run import Run, write_json
-from .summary import Row, Summary
+from .summary import Summary
+from .tables import between, further_tables, percent, records, spread, table_columns
 
 FORMAT = 1
 CONFUSED_PAIRS = 12
 LISTED_RUNS = 60
 
 
-def results(summary: Summary, features: Features) -> dict[str, Any]:
+def results(summary: Summary, facts: Facts) -> dict[str, Any]:
     """What a sweep found, as plain JSON values."""
     best, best_run = summary.rows[summary.best], summary.best_run
+    tables = records(summary)
     return {
         "format": FORMAT,
-        "dataset": features.dataset,
-        "task": features.task,
+        "dataset": facts.dataset,
+        "task": facts.task,
         "features": {
-            "digest": features.digest,
-            "streams": {s.name: s.digest for s in (features.audio, features.visual) if s is not None},
-            "clips": {split: int((features.split == split).sum()) for split in ("train", "dev", "test")},
-            "classes": len(features.classes),
-            "notes": list(features.notes),
+            "digests": list(facts.digests),
+            "streams": {s.name: s.digest for s in facts.streams},
+            "clips": facts.clips,
+            "classes": facts.classes,
+            "notes": list(facts.notes),
         },
         "best": {"label": best.label, "chosen_by": "mean accuracy on dev", "run": best_run.name},
         "not_told_apart_from_best": [summary.rows[i].label for i in summary.rivals],
         "rows": [row.to_dict() for row in summary.rows],
-        "ratio_shares": summary.ratio_shares,
+        "pairs": tables["pairs"],
+        "contributions": tables["contributions"],
+        "ratio_shares": {o.family: dict(zip(o.ratios, o.shares, strict=True)) for o in summary.optima},
         "runs": [
             {
                 "name": run.name,
@@ -56,7 +70,7 @@ def results(summary: Summary, features: Features) -> dict[str, Any]:
     }
 
 
-def write_report(out: Path, summary: Summary, features: Features, provenance: Mapping[str, str]) -> Path:
+def write_report(out: Path, summary: Summary, facts: Facts, provenance: Mapping[str, str]) -> Path:
     """Writes the three parts of the report under `out` and returns the path of the HTML file.
 
     Args:
@@ -65,25 +79,28 @@ def write_report(out: Path, summary: Summary, features: Features, provenance: Ma
     Raises:
         StoreError: it can't be written.
     """
-    found = results(summary, features)
+    found = results(summary, facts)
     pictures = draw(summary)
     html = template().render(
-        dataset=features.dataset,
-        task=features.task,
+        dataset=facts.dataset,
+        task=facts.task,
         summary=summary,
         best=summary.rows[summary.best],
         best_run=describe(summary.best_run.config),
         weighted_run=describe(weighted.config) if (weighted := summary.best_weighted_run) else None,
         rivals=[summary.rows[i].label for i in summary.rivals],
         found=found,
+        columns=table_columns(summary.rows),
+        tables=further_tables(summary),
         pictures={name: data_uri(svg) for name, (svg, _) in pictures.items()},
         confused=confused_pairs(summary.best_run),
-        provenance={**describe_features(features), **describe_runs(summary), **provenance},
+        provenance={**describe_facts(facts), **describe_runs(summary), **provenance},
         runs=found["runs"][:LISTED_RUNS],
     )
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
-        for name, (_, png) in pictures.items():
+        for name, (svg, png) in pictures.items():
+            (out / "figures" / f"{name}.svg").write_bytes(svg)
             (out / "figures" / f"{name}.png").write_bytes(png)
         write_json(out / "results.json", found)
         path = out / "report.html"
@@ -101,6 +118,8 @@ def draw(summary: Summary) -> dict[str, tuple[bytes, bytes]]:
         figures = {
             "accuracy": draw_accuracies(summary),
             "ratios": draw_ratios(summary),
+            "conditions": draw_conditions(summary),
+            "contributions": draw_contributions(summary),
             "curves": draw_curves(summary),
             "confusion": draw_confusion(confusion, summary.best_run.classes),
             "alpha": draw_alpha(weighted.scores["test"]["alpha_per_class"], weighted.classes) if weighted else None,
@@ -122,18 +141,14 @@ def confused_pairs(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def describe_features(features: Features) -> dict[str, str]:
-    clips = {split: int((features.split == split).sum()) for split in ("train", "dev", "test")}
+def describe_facts(facts: Facts) -> dict[str, str]:
     lines = {
-        "data set": f"{features.dataset} ({features.task}), {len(features.classes)} classes",
-        "clips": ", ".join(f"{count} {split}" for split, count in clips.items()),
+        "data set": f"{facts.dataset} ({facts.task}), {facts.classes} classes",
+        "clips": ", ".join(f"{count} {split}" for split, count in facts.clips.items()),
     }
-    for stream in (features.audio, features.visual):
-        if stream is not None:
-            lines[stream.name] = (
-                f"{stream.input.length} features, {stream.rate_hz:g} steps a second, specification {stream.digest}"
-            )
-    return lines | {"features digest": features.digest}
+    for s in facts.streams:
+        lines[s.name] = f"{s.length} features, {s.rate_hz:g} steps a second, specification {s.digest}"
+    return lines | {"features digest": ", ".join(facts.digests)}
 
 
 def describe_runs(summary: Summary) -> dict[str, str]:
@@ -150,38 +165,10 @@ def describe_runs(summary: Summary) -> dict[str, str]:
 def template() -> Any:
     """The page, with every value escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "spread": spread, "number": lambda v: "–" if v is None else f"{v:.3f}"}
+    environment.filters |= {"percent": percent, "spread": spread, "between": between}
     return environment.from_string(files(__package__).joinpath("report.html").read_text("utf-8"))
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def spread(row: Row) -> str:
-    """Mean and standard deviation, in per cent."""
-    return percent(row.mean) + (f" ± {100 * row.std:.1f}" if row.std is not None else "")
 
 
 def data_uri(svg: bytes) -> str:
     """A picture inside the page: as an image it can neither run anything nor share names with its neighbours."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-
-
-def table_columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """The table of a sweep for a terminal: heads and cells, without columns that are empty throughout."""
-    columns: list[tuple[str, list[str]]] = [
-        ("model", [row.label for row in rows]),
-        ("seeds", [str(len(row.seeds)) for row in rows]),
-        ("test acc %", [spread(row) for row in rows]),
-        ("95 % interval", [f"{percent(row.interval[0])}-{percent(row.interval[1])}" for row in rows]),
-        ("macro F1 %", [percent(row.macro_f1) for row in rows]),
-        ("UAR %", [percent(row.uar) for row in rows]),
-        ("audio head", [percent(row.audio) for row in rows]),
-        ("visual head", [percent(row.visual) for row in rows]),
-        ("audio alone", [percent(row.audio_alone) for row in rows]),
-        ("visual alone", [percent(row.visual_alone) for row in rows]),
-        ("alpha", ["–" if row.alpha is None else f"{row.alpha:.2f}" for row in rows]),
-        ("dev acc %", [percent(row.dev) for row in rows]),
-    ]
-    return [(head, cells) for head, cells in columns if any(cell != "–" for cell in cells)]

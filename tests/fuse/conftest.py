@@ -1,6 +1,6 @@
 """Generated features of two modalities whose class signal can be turned up and down, as arrays and as a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from bmla.fuse.arrays import features_from_arrays
+from bmla.fuse.condition import parse_condition
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
+from bmla.fuse.evaluate import Predictions
+from bmla.fuse.metrics import scores
+from bmla.fuse.models.table import takes
 from bmla.fuse.recipes import run_config
+from bmla.fuse.run import Run
 from bmla.store import create_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.ledger import Failure
@@ -160,3 +165,61 @@ def stored(stream: str, number: int, values: np.ndarray) -> ClipFeatures:
         return ClipFeatures(None, None, Failure(clip=str(number), step="sound", error="NoSound", message="no sound"))
     valid = np.full(len(values), not (stream == "mouth.dct" and number == 1))
     return ClipFeatures(values, valid)
+
+
+def made_up_predictions(
+    right: Sequence[bool], groups: Sequence[str] | None = None, first: int = 0, hidden: str = ""
+) -> Predictions:
+    """Of two classes, right about just these clips, whose ids count on from `first`."""
+    n = len(right)
+    labels = (first + np.arange(n)) % 2
+    answers = np.where(right, labels, 1 - labels)
+    ids = np.array([f"{first + i:06d}" for i in range(n)])
+    return Predictions(
+        ids=ids,
+        groups=ids if groups is None else np.array(groups, object),
+        labels=labels,
+        result=np.log(np.eye(2)[answers] * 0.8 + 0.1).astype(np.float32),
+        audio=None,
+        visual=None,
+        alpha=None,
+        audio_present=np.full(n, hidden != "audio"),
+        visual_present=np.full(n, hidden != "visual"),
+    )
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Callable[..., Run]:
+    """A run that was never trained, right about just the clips that are asked for."""
+
+    def make(
+        config: RunConfig,
+        right: Sequence[bool],
+        dev: float = 0.5,
+        loss: float = 1.0,
+        groups: Sequence[str] | None = None,
+        first: int = 0,
+        curve: Sequence[float] = (),
+        digest: str = "0" * 64,
+        under: Mapping[str, Sequence[bool]] | None = None,
+    ) -> Run:
+        """Args: under: right answers under conditions; see `made_up_predictions` for the others."""
+        predictions = made_up_predictions(right, groups, first)
+        best = {"dev_accuracy": dev, "dev_loss": loss, "epoch": 3}
+        streams = {
+            m: {"name": f"{m}.made-up", "digest": m * 8, "length": 4, "rate_hz": 25.0} for m in takes(config.model)
+        }
+        features = {"dataset": "made up", "task": "lip reading", "streams": streams, "digest": digest, "notes": []}
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        history = [{"dev_accuracy": value} for value in curve]
+        tested = {"best": best, "dev": {"clips": 1000}, "test": scores(predictions)}
+        run = Run(folder, {"features": features, "classes": ["a", "b"], "versions": {}}, config, history, tested)
+        run.__dict__["predictions"] = predictions  # where cached_property keeps it
+        for name, answers in (under or {}).items():
+            condition = parse_condition(name)
+            given = made_up_predictions(answers, groups, first, "".join(condition.hidden))
+            run.add_condition(condition, dict.fromkeys(condition.variants, "0"), scores(given), given)
+        return run
+
+    return make

@@ -11,10 +11,12 @@ import pytest
 
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.data import Features
+from bmla.fuse.facts import facts_of_features
 from bmla.fuse.figures import draw_alpha, draw_confusion, drawing, render
-from bmla.fuse.report import percent, results, table_columns, write_report
+from bmla.fuse.report import results, write_report
 from bmla.fuse.summary import Summary, summarise
 from bmla.fuse.sweep import grid, run_sweep
+from bmla.fuse.tables import percent, table_columns
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=5e-3)
 WORST = ('<script>alert("1")</script>', "$\\nosuch$ & {{ 7 * 7 }}", "美国", "x" * 200)
@@ -36,7 +38,9 @@ def summary(odd: Features, tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 @pytest.fixture(scope="module")
 def page(summary: Summary, odd: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(tmp_path_factory.mktemp("out"), summary, odd, {"command": "bmla fuse --store '<i>x</i>'"})
+    return write_report(
+        tmp_path_factory.mktemp("out"), summary, facts_of_features(odd), {"command": "bmla fuse --store '<i>x</i>'"}
+    )
 
 
 def test_the_answer_stands_first(page: Path, summary: Summary) -> None:
@@ -45,7 +49,7 @@ def test_the_answer_stands_first(page: Path, summary: Summary) -> None:
     head = re.search(r"<h1>(.*?)</h1>", html, re.S)
     assert head is not None
     assert head[1].startswith(f"{best.label} gets {percent(best.mean)}")
-    assert f"± {100 * best.std:.1f} %" in head[1]
+    assert f"± {100 * best.clean.std:.1f} %" in head[1]
     assert html.index("<h1>") < html.index("<table>") < html.index("<h2>Learning curves")
 
 
@@ -74,9 +78,10 @@ def test_pictures_are_sound_svg_without_scripts_and_lie_beside_as_png(page: Path
         svg = base64.b64decode(text)
         assert b"<script" not in svg
         ElementTree.fromstring(svg)  # noqa: S314 - our own bytes
-    names = sorted(p.name for p in (page.parent / "figures").iterdir())
-    assert names == ["accuracy.png", "alpha.png", "confusion.png", "curves.png", "ratios.png"]
-    assert all((page.parent / "figures" / name).read_bytes().startswith(PNG) for name in names)
+    files = sorted((page.parent / "figures").iterdir())
+    names = ["accuracy", "alpha", "confusion", "curves", "ratios"]
+    assert [p.name for p in files] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    assert all(p.read_bytes().startswith(PNG) for p in files if p.suffix == ".png")
 
 
 def test_the_table_has_every_setting_and_the_provenance_every_digest(
@@ -90,7 +95,7 @@ def test_the_table_has_every_setting_and_the_provenance_every_digest(
 
 
 def test_the_same_sweep_gives_the_same_bytes(page: Path, summary: Summary, odd: Features, tmp_path: Path) -> None:
-    again = write_report(tmp_path, summary, odd, {"command": "bmla fuse --store '<i>x</i>'"})
+    again = write_report(tmp_path, summary, facts_of_features(odd), {"command": "bmla fuse --store '<i>x</i>'"})
     assert again.read_bytes() == page.read_bytes()
     for file in (page.parent / "figures").iterdir():
         assert (tmp_path / "figures" / file.name).read_bytes() == file.read_bytes()
@@ -98,7 +103,7 @@ def test_the_same_sweep_gives_the_same_bytes(page: Path, summary: Summary, odd: 
 
 def test_results_are_plain_json_and_say_how_the_best_was_chosen(page: Path, summary: Summary, odd: Features) -> None:
     stored = json.loads((page.parent / "results.json").read_text("utf-8"))
-    assert stored == json.loads(json.dumps(results(summary, odd), allow_nan=False))
+    assert stored == json.loads(json.dumps(results(summary, facts_of_features(odd)), allow_nan=False))
     assert stored["best"]["label"] == summary.rows[summary.best].label
     assert stored["best"]["chosen_by"] == "mean accuracy on dev"
     assert len(stored["rows"]) == 5
@@ -108,12 +113,12 @@ def test_results_are_plain_json_and_say_how_the_best_was_chosen(page: Path, summ
 
 def test_a_sweep_of_one_run_has_a_report_too(tmp_path: Path, odd: Features) -> None:
     found = summarise(run_sweep(grid(["transformer-ao"], ["1:1"], [0], **SMALL), odd, tmp_path))
-    html = write_report(tmp_path, found, odd, {}).read_text("utf-8")
+    html = write_report(tmp_path, found, facts_of_features(odd), {}).read_text("utf-8")
     assert "1 seed," in html
     assert "Accuracy per ratio" not in html
     assert "How much sound decides" not in html
     assert "±" not in re.search(r"<h1>.*?</h1>", html, re.S)[0]
-    assert [head for head, _ in table_columns(found.rows)][-1] == "dev acc %"
+    assert [head for head, _ in table_columns(found.rows)][-2:] == ["dev acc %", "epoch"]
     assert "alpha" not in [head for head, _ in table_columns(found.rows)]
 
 
@@ -122,7 +127,9 @@ def test_notes_about_the_data_are_shown(tmp_path: Path) -> None:
     audio = [rng.normal(size=(4, 3)).astype(np.float32) for _ in range(40)]
     features = features_from_arrays([i % 2 for i in range(40)], ["train"] * 30 + ["test"] * 10, audio=audio)
     found = summarise(run_sweep(grid(["transformer-ao"], ["1:1"], [0], **SMALL), features, tmp_path))
-    assert "no dev split: 3 of the training clips" in write_report(tmp_path, found, features, {}).read_text("utf-8")
+    assert "no dev split: 3 of the training clips" in write_report(
+        tmp_path, found, facts_of_features(features), {}
+    ).read_text("utf-8")
 
 
 @pytest.mark.parametrize("classes", [2, 10, 51, 500])
