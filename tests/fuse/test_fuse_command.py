@@ -100,7 +100,7 @@ def test_balance_methods_span_the_sweep_and_any_setting_can_be_set(tiny_store: P
     words = "--model transformer-ao,transformer --balance none,ogm --balance modality-dropout --json --quiet"
     words += " --set ogm_alpha=0.8 --set weight_decay=0.1 --set class_weights=true"
     document = json.loads(call(*words.split(), *SMALL, store=tiny_store).stdout)
-    labels = ["transformer-ao", "transformer 1:1", "transformer + ogm 1:1", "transformer + modality-dropout 1:1"]
+    labels = ["transformer-ao", "transformer 1:1", "transformer+ogm 1:1", "transformer+modality-dropout 1:1"]
     assert [row["label"] for row in document["rows"]] == labels
     (folder,) = (tmp_path / "runs" / "tiny").glob("transformer_ogm_*")
     config = json.loads((folder / "config.json").read_text())["config"]
