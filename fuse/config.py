@@ -331,12 +331,13 @@ def check_names(config: RunConfig) -> None:
 
 
 def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with."""
+    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
     method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
     return tuple(
         name
         for name, model in MODELS.items()
         if model.takes == BOTH
+        and (not model.starts or "finetune_epochs" in model.reads)
         and (not method.models or name in method.models)
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
