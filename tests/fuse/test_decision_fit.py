@@ -23,7 +23,7 @@ NOISES = {"audio.arrays@weak": 1.0, "audio.arrays@strong": 6.0, "visual.arrays@s
 
 @pytest.fixture(scope="module")
 def noisy(make_features: Callable[..., Features]) -> Features:
-    return make_features(audio=0.9, visual=0.9, clips=400, noises=NOISES)
+    return make_features(audio=1.2, visual=1.2, clips=400, noises=NOISES)
 
 
 def trained(config: RunConfig, features: Features) -> BalanceMLA:
@@ -39,7 +39,7 @@ def trained(config: RunConfig, features: Features) -> BalanceMLA:
 
 @pytest.fixture(scope="module")
 def config(tiny: Tiny) -> RunConfig:
-    return replace(tiny("balancemla", epochs=5), gate_augment=tuple(sorted(NOISES)))
+    return replace(tiny("balancemla", epochs=12), gate_augment=tuple(sorted(NOISES)))
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def accuracy(model: BalanceMLA, features: Features, *variants: str) -> float:
 
 def test_alpha_falls_as_sound_degrades_and_rises_as_sight_does(model: BalanceMLA, noisy: Features) -> None:
     clean = mean_alpha(model, noisy)
+    assert accuracy(model, noisy) > 0.9
     assert mean_alpha(model, noisy, "audio.arrays@strong") < clean - 0.1
     assert mean_alpha(model, noisy, "visual.arrays@strong") > clean + 0.1
 
@@ -100,7 +101,7 @@ def test_the_fit_is_at_a_minimum_of_the_written_out_objective() -> None:
         # the mixture is normalised, raised to a power and normalised again: the first changes nothing
         total -= (mixed[labels[i]] - np.log(np.exp(mixed).sum())) / n
     total += 3e-3 * float(b.square().sum()) + 3e-3 * float(w[:6].square().sum()) + 0.1 * float(w[6:].square().sum())
-    assert float(objective(decision, audio, visual, x, labels)) == pytest.approx(total, rel=1e-9)
+    assert float(objective(decision, audio, visual, x, labels).detach()) == pytest.approx(total, rel=1e-9)
 
 
 def test_without_adf_and_clw_nothing_is_fitted(config: RunConfig, noisy: Features) -> None:
