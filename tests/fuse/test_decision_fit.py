@@ -23,7 +23,7 @@ NOISES = {"audio.arrays@weak": 1.0, "audio.arrays@strong": 6.0, "visual.arrays@s
 
 @pytest.fixture(scope="module")
 def noisy(make_features: Callable[..., Features]) -> Features:
-    return make_features(audio=1.2, visual=1.2, clips=400, noises=NOISES)
+    return make_features(audio=0.45, visual=0.45, clips=600, noises=NOISES)
 
 
 def trained(config: RunConfig, features: Features) -> BalanceMLA:
@@ -60,7 +60,7 @@ def accuracy(model: BalanceMLA, features: Features, *variants: str) -> float:
 
 def test_alpha_falls_as_sound_degrades_and_rises_as_sight_does(model: BalanceMLA, noisy: Features) -> None:
     clean = mean_alpha(model, noisy)
-    assert accuracy(model, noisy) > 0.9
+    assert accuracy(model, noisy) > 0.6
     assert mean_alpha(model, noisy, "audio.arrays@strong") < clean - 0.1
     assert mean_alpha(model, noisy, "visual.arrays@strong") > clean + 0.1
 
