@@ -89,7 +89,10 @@ def test_conditions(
 
 def noises_of(configs: "list[RunConfig]", conditions: "tuple[Condition, ...]") -> list[str]:
     """All noise variants that are read."""
-    used = [*(name for c in configs for name in c.augment), *(name for c in conditions for name in c.variants)]
+    used = [
+        *(name for c in configs for name in (*c.augment, *c.gate_augment)),
+        *(name for c in conditions for name in c.variants),
+    ]
     return list(dict.fromkeys(used))
 
 

@@ -133,6 +133,12 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     "all; or none. Repeatable, each a setting of its own.",
 )
 @click.option(
+    "--gate-augment",
+    "gate_noises",
+    metavar="STREAMS",
+    help="Noise for the held-out clips that alpha is fitted on, as in --augment.  [default: that of training]",
+)
+@click.option(
     "--test-on",
     "tests",
     multiple=True,
@@ -207,6 +213,7 @@ def fuse(
     audio: str | None,
     visual: str | None,
     augmentations: tuple[str, ...],
+    gate_noises: str | None,
     tests: tuple[str, ...],
     dropped: tuple[str, ...],
     device: str | None,
@@ -239,6 +246,7 @@ def fuse(
 
     streams = choose_streams(store, needed_modalities(names), audio, visual)
     axes["augmentations"] = training_noises(augmentations, store, streams)
+    axes["gate_augment"] = training_noises((gate_noises,), store, streams)[0] if gate_noises else ()
     conditions = test_conditions(tests, dropped, store, streams)
     configs = sweep_configs(names, split_names(ratios), streams, axes | wishes)
     noises = noises_of(configs, conditions)

@@ -25,8 +25,8 @@ SETTINGS = (
         "--recipe",
         default="default",
         show_default=True,
-        type=click.Choice(["default", "paper-sec3"]),
-        help="Of the Transformers: learning rate 1e-4, or the 5e-7 of the paper's section 3.",
+        type=click.Choice(["default", "paper", "paper-sec3"]),
+        help="paper: BalanceMLA to the letter; paper-sec3: the 5e-7 of the paper's section 3 for the Transformers.",
     ),
     click.option("--layers", type=int, metavar="N", help="Of every Transformer encoder.  [default: 6]"),
     click.option("--heads", type=int, metavar="N", help="Attention heads.  [default: 8]"),
@@ -60,8 +60,9 @@ SETTINGS = (
     ),
     click.option(
         "--gate-input",
-        type=click.Choice(["brff", "encoder"]),
-        help="What alpha is computed from.  [default: brff, as in the paper]",
+        type=click.Choice(["reliability", "brff", "encoder"]),
+        help="What alpha is computed from: how sure each branch is, fitted on held-out clips; or as in the paper, "
+        "trained with the branches.  [default: reliability]",
     ),
     click.option(
         "--mix",

@@ -18,7 +18,7 @@ from .ratio import MODES, parse_ratio
 
 ATTENTIONS = ("cross", "bilinear")
 NORMS = ("pre", "post")
-GATE_INPUTS = ("brff", "encoder")
+GATE_INPUTS = ("reliability", "brff", "encoder")
 PARTS = ("brff", "adf", "clw")
 MIXES = ("log-probabilities", "probabilities")
 PRECISIONS = ("fp32", "bf16")
@@ -43,7 +43,10 @@ class RunConfig:
         attention: form of the BRFF, "cross" or "bilinear" (eq. 1-2 to the letter).
         brff_layers: cross-attention blocks (Sec. 4.1.2).
         brff, adf, clw: the parts of BalanceMLA (Table 3).
-        gate_input: what the decision weights are computed from: the BRFF's outputs ("brff", Sec. 3.2) or the encoders' ("encoder").
+        gate_input: what the decision weights are computed from: "reliability", how sure each branch is and its encoder's output, fitted
+            on held-out clips (ours; `docs/research.md`); or trained with the branches, from the BRFF's outputs ("brff", Sec. 3.2) or the
+            encoders' ("encoder").
+        gate_augment: noise variants that the held-out clips get for that; none: those of `augment`.
         mix: what the decision weights mix (the paper says "prediction vectors").
         head: of late fusion: a linear map of both modalities' features, or the cosines of each to every class.
         cosine_scale: what the cosines are multiplied by (10: MMCosine, Xu et al., 2023).
@@ -96,7 +99,7 @@ class RunConfig:
     brff: bool = True
     adf: bool = True
     clw: bool = True
-    gate_input: str = "brff"
+    gate_input: str = "reliability"
     mix: str = "log-probabilities"
     head: str = "linear"
     cosine_scale: float = 10.0
@@ -123,6 +126,7 @@ class RunConfig:
     balance: str = "none"
     modality_dropout: float = 0.0
     augment: tuple[str, ...] = ()
+    gate_augment: tuple[str, ...] = ()
     holdout: float = 0.0
     ogm_alpha: float = 0.1
     agm_alpha: float = 0.2
@@ -272,8 +276,10 @@ def canonical(config: RunConfig) -> RunConfig:
         unread |= {"attention"}
     if not config.brff or config.attention == "bilinear":
         unread |= {"brff_layers"}
-    if not config.adf:
+    if not config.adf and not config.clw:
         unread |= {"gate_input"}
+    if "gate_input" in unread or config.gate_input != "reliability":
+        unread |= {"gate_augment"}
     if config.head == "linear":
         unread |= {"cosine_scale"}
     if config.pretrain_epochs == 0:
@@ -291,7 +297,11 @@ def canonical(config: RunConfig) -> RunConfig:
         unread |= {"ratio_mode"}
     values = {name: getattr(default, name) for name in unread} | {"ratio": ratio}
     seen = [getattr(config, modality) for modality in entry.takes]
-    values["augment"] = tuple(sorted({name for name in config.augment if name.partition("@")[0] in seen}))
+    for field in ("augment", "gate_augment"):
+        names = values.get(field, getattr(config, field))
+        values[field] = tuple(sorted({name for name in names if name.partition("@")[0] in seen}))
+    if values["gate_augment"] == values["augment"]:
+        values["gate_augment"] = ()
     return replace(config, **values)
 
 
@@ -321,12 +331,13 @@ def check_names(config: RunConfig) -> None:
 
 
 def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with."""
+    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
     method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
     return tuple(
         name
         for name, model in MODELS.items()
         if model.takes == BOTH
+        and (not model.starts or "finetune_epochs" in model.reads)
         and (not method.models or name in method.models)
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)

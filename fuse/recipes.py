@@ -32,8 +32,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
+    "paper": {},
     "paper-sec3": {"lr": 5e-7},
 }
+LITERAL = {"gate_input": "brff"}  # recipe "paper": alpha from the BRFF's outputs, trained with the branches (Sec. 3.2)
 
 
 def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", **wishes: Any) -> RunConfig:
@@ -41,7 +43,7 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
 
     Args:
         schedule: of BalanceMLA's composite.
-        recipe: of the Transformers.
+        recipe: "paper": BalanceMLA to the letter; "paper-sec3": the Transformers' learning rate.
         wishes: fields of RunConfig that the user set; None: not set. `epochs` and `lr` also set the pre-training of the branches
             that a model starts from, and its own first phase where it has one; fine-tuning has fields of its own.
 
@@ -52,7 +54,7 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         if name not in known:
             raise UnknownName(what, name, tuple(known))
     if model == "balancemla":
-        settings = dict(SCHEDULES[schedule])
+        settings = SCHEDULES[schedule] | (LITERAL if recipe == "paper" else {})
     elif model.startswith("transformer"):
         settings = TRANSFORMER | RECIPES[recipe]
     else:

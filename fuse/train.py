@@ -9,7 +9,7 @@ The same seed, features, thread count and libraries give the same weights, bit f
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,11 +25,14 @@ from .balance.table import build as build_balance
 from .config import RunConfig
 from .contribution import quick_contribution
 from .data import Draw, Features
+from .decision_fit import fit_decision
 from .diagnostics import Running, dev_figures, gradient_norm, held_figures
 from .evaluate import predict
+from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import build, takes
+from .noise import noise, with_noisy_copies
 from .splits import carve
 from .unfinished import (
     Unfinished,
@@ -42,7 +45,6 @@ from .unfinished import (
 )
 
 Epoch = dict[str, Any]
-DEV_NOISE_SEED = 0  # not the run's seed: all runs of a sweep are judged on the same copies
 
 
 class Diverged(BmlaError, ArithmeticError):
@@ -194,6 +196,8 @@ def train(
             now.phase, now.epoch, now.stale = phase + 1, 0, 0
 
     model.load_state_dict(now.weights)
+    if isinstance(model, BalanceMLA):
+        fit_decision(model.eval(), features, dev_clips, config.gate_augment or config.augment)
     return Trained(model.eval(), now.history, now.best)
 
 
@@ -214,29 +218,6 @@ def shuffled(train_clips: np.ndarray, config: RunConfig, features: Features, ord
     versions = noise(len(index), features, config.augment, order)
     parts = torch.arange(len(index)).split(config.batch_size)
     return [Draw(index[part], {m: v[part] for m, v in versions.items()}) for part in parts]
-
-
-def noise(clips: int, features: Features, augment: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
-    """Versions for a `Draw`, by modality. No clip has noise in both of its modalities: there is always one to rely on.
-
-    Nothing, sound or sight is spoilt, each as often; each noise of a modality as often.
-    """
-    counts = {m: len(v.streams) - 1 for m, v in features.versions(augment).items() if len(v.streams) > 1}
-    spoilt = torch.randint(len(counts) + 1, (clips,), generator=generator) if counts else None
-    return {
-        modality: torch.randint(1, count + 1, (clips,), generator=generator) * (spoilt == number)
-        for number, (modality, count) in enumerate(counts.items(), 1)
-    }
-
-
-def with_noisy_copies(
-    clips: np.ndarray, features: Features, augment: Sequence[str]
-) -> tuple[np.ndarray, dict[str, Tensor]]:
-    """Clips and versions for `evaluate.predict`: every clip clean, and once more as training draws it, the same in every epoch."""
-    if not augment:
-        return clips, {}
-    drawn = noise(len(clips), features, augment, torch.Generator().manual_seed(DEV_NOISE_SEED))
-    return np.concatenate([clips, clips]), {m: torch.cat([torch.zeros_like(v), v]) for m, v in drawn.items()}
 
 
 def rank(epoch: Epoch) -> tuple[float, float]:

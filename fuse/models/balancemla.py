@@ -20,6 +20,7 @@ from .base import FusionModel, Input, Output, Steps
 from .blocks import Encoder, Project, glorot, masked_mean
 from .brff import BilinearBRFF, CrossBRFF
 from .decision import Decision, mix
+from .reliability import Reliability
 from .single import Branch, SingleModality
 from .table import takes
 
@@ -32,7 +33,7 @@ class BalanceMLA(FusionModel):
         audio: Branch,
         visual: Branch,
         brff: tuple[nn.Module, nn.Module] | None,
-        decision: Decision,
+        decision: Decision | Reliability,
         gate_input: str,
         mix_what: str,
     ):
@@ -59,8 +60,14 @@ class BalanceMLA(FusionModel):
         pooled_audio, pooled_visual = z_audio, z_visual
         if self.gate_input == "brff":
             pooled_audio, pooled_visual = masked_mean(fused_audio, audio.mask), masked_mean(fused_visual, visual.mask)
-        weights = self.decision(pooled_audio, pooled_visual, torch.stack([audio.present, visual.present], 1))
-        result = mix(weights, result_audio, result_visual, self.mix_what)
+        present = torch.stack([audio.present, visual.present], 1)
+        if isinstance(self.decision, Reliability):
+            weights = self.decision(result_audio, result_visual, z_audio, z_visual, present)
+            result = mix(weights, result_audio, result_visual, self.mix_what)
+            result = torch.where(present.all(1, keepdim=True), self.decision.sharpen(result), result)
+        else:
+            weights = self.decision(pooled_audio, pooled_visual, present)
+            result = mix(weights, result_audio, result_visual, self.mix_what)
         return Output(result, result_audio, result_visual, weights[:, 0], z_audio, z_visual)
 
 
@@ -76,7 +83,8 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
         ((modality, only),) = branches.items()
         return SingleModality(modality, only)
     brff = (residual(config), residual(config)) if config.brff else None
-    decision = Decision(config.width, classes, config.adf, config.clw)
+    kind = Reliability if config.gate_input == "reliability" else Decision
+    decision = kind(config.width, classes, config.adf, config.clw)
     return BalanceMLA(branches["audio"], branches["visual"], brff, decision, config.gate_input, config.mix)
 
 

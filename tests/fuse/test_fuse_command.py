@@ -96,11 +96,37 @@ def test_options_reach_the_run(tiny_store: Path, tmp_path: Path) -> None:
     assert {name: config[name] for name in expected} == expected
 
 
+def test_balance_methods_span_the_sweep_and_any_setting_can_be_set(tiny_store: Path, tmp_path: Path) -> None:
+    words = "--model transformer-ao,transformer --balance none,ogm --balance modality-dropout --json --quiet"
+    words += " --set ogm_alpha=0.8 --set weight_decay=0.1 --set class_weights=true"
+    document = json.loads(call(*words.split(), *SMALL, store=tiny_store).stdout)
+    labels = ["transformer-ao", "transformer 1:1", "transformer+ogm 1:1", "transformer+modality-dropout 1:1"]
+    assert [row["label"] for row in document["rows"]] == labels
+    (folder,) = (tmp_path / "runs" / "tiny").glob("transformer_ogm_*")
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert (config["ogm_alpha"], config["weight_decay"], config["class_weights"]) == (0.8, 0.1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
         (["--model", "balance"], UnknownName, 'unknown model "balance"; known: transformer-ao'),
         (["--ratio", "0:1"], UsageError, 'ratio "0:1": expected two whole numbers'),
+        (["--balance", "odd"], UnknownName, 'unknown balance method "odd"; known: none, joint-aux'),
+        (
+            ["--model", "transformer", "--balance", "pmr"],
+            UsageError,
+            "balance pmr does not go with transformer; expected",
+        ),
+        (["--set", "odd=1"], UnknownName, 'unknown setting "odd"; known: model, audio'),
+        (["--set", "ogm_alpha"], UsageError, '--set: "ogm_alpha" is not of the form NAME=VALUE'),
+        (["--set", "ogm_alpha=much"], UsageError, 'ogm_alpha: "much" is no number'),
+        (["--set", "layers=1.5"], UsageError, 'layers: "1.5" is no whole number'),
+        (["--set", "class_weights=yes"], UsageError, 'class_weights: "yes" is neither true nor false'),
+        (["--set", "ogm_alpha=-1"], UsageError, "ogm alpha is -1.0, expected 0 to"),
+        (["--set", "seed=1"], UsageError, "--set seed: say it with --seed"),
+        (["--set", "brff=false"], UsageError, "--set brff: say it with --without"),
+        (["--lr", "1e-3", "--set", "lr=2e-3"], UsageError, "--set lr: --lr says it already"),
         (["--seed", "one"], UsageError, '--seed: "one" is no whole number'),
         (["--without", "gate"], UnknownName, 'unknown part of BalanceMLA "gate"; known: brff, adf, clw, none'),
         (["--width", "30"], UsageError, "width 30 can't be shared among 8 heads"),

@@ -16,7 +16,10 @@ LENGTHS = {"audio": 5, "visual": 6}
 
 
 class Late(FusionModel):
-    """z_m = linear of the mean over time; one head on both, whose halves are the modalities' answers unless these have own heads."""
+    """z_m = linear of the mean over time; one head on both, or one for either.
+
+    The modalities' answers are the halves of the head on both, unless they have heads of their own.
+    """
 
     def __init__(self, shared: bool = False, answers: bool = True, own: bool = False):
         super().__init__()

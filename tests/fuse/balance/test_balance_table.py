@@ -21,9 +21,14 @@ from bmla.store.errors import UnknownName, UsageError
 
 Make = Callable[..., Features]
 Tiny = Callable[..., RunConfig]
-PAIRS = [(name, fitting(name)[-1] if name == "mla" else "balancemla") for name in BALANCES if fitting(name)]
-PAIRS = [(name, model) for name, model in PAIRS if model in fitting(name)]
-PAIRS += [(name, "transformer") for name in BALANCES if "transformer" in fitting(name)]
+PAIRS = [(name, model) for name in BALANCES for model in ("transformer", "balancemla") if model in fitting(name)]
+PAIRS += [
+    ("mla", "shared-head"),
+    ("mmcosine", "joint"),
+    ("joint-aux", "joint"),
+    ("umt", "joint"),
+    ("adaptive", "joint"),
+]
 
 
 @pytest.fixture
@@ -76,10 +81,10 @@ def test_every_method_goes_on_after_a_kill_to_the_same_weights(
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("name", "model"), [p for p in PAIRS if p[0] not in ("none", "joint-aux")])
+@pytest.mark.parametrize(("name", "model"), [p for p in PAIRS if p[0] != "none" and p != ("joint-aux", "balancemla")])
 def test_every_method_changes_the_training(tiny: Tiny, lacking: Features, name: str, model: str) -> None:
     config = settings(tiny, name, model)
-    plain = train(replace(config, balance="none", modality_dropout=0.0), lacking).model
+    plain = train(tiny(model, pretrain_epochs=0, epochs=3, finetune_epochs=0, schedule="long"), lacking).model
     changed = trained(config, lacking).model
     assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), changed.parameters(), strict=True))
 
@@ -145,7 +150,10 @@ def test_methods_that_need_answers_refuse_models_without(tiny: Tiny) -> None:
         tiny("transformer", balance="mmpareto")
     with pytest.raises(UnknownName, match='unknown balance method "odd"; known: none, joint-aux'):
         entry("odd")
-    assert all("transformer-ao" not in fitting(name) for name in BALANCES)
+    assert all(fitting(name) for name in BALANCES)
+    assert all(not {"transformer-ao", "logit-average"} & {*fitting(name)} for name in BALANCES)
+    assert fitting("mla") == ("shared-head",)
+    assert fitting("mmcosine") == ("joint",)
 
 
 def test_clips_that_are_set_apart_train_nothing_and_are_never_dev(tiny: Tiny, features: Features) -> None:

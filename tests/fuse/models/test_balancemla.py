@@ -107,7 +107,7 @@ def test_the_ratio_sets_the_lengths_of_the_projections(tiny: Tiny) -> None:
 def test_parameters_are_grouped_by_the_modality_that_owns_them(tiny: Tiny) -> None:
     model, branches = from_branches(tiny("balancemla"))
     groups = model.parameter_groups()
-    assert {k: len(v) for k, v in groups.items()}["shared"] == 2  # weight and bias of the decision
+    assert {k: len(v) for k, v in groups.items()}["shared"] == 3  # weight, bias and sharpness of the decision
     assert len(groups["audio"]) == len(groups["visual"])
     assert sum(map(len, groups.values())) == len(list(model.parameters()))
     assert list(branches["audio"].parameter_groups()) == ["audio"]
