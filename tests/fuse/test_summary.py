@@ -268,3 +268,15 @@ def test_convergence_is_read_off_the_curves(made_up: MadeUp) -> None:
     found = summarise(runs).rows[0].convergence["model"]
     assert found.epochs == (4, 1, None)
     assert found.best_epochs == (3, 1, 10)
+
+
+def test_the_permutation_counts_every_seed_of_a_recording(made_up: MadeUp) -> None:
+    """Seed 0 is the same for both; seed 1 has five more clips right and one fewer."""
+    right = [True] * 10 + [False] * 10
+    better = [True] * 15 + [False] * 5
+    better[0] = False
+    runs = [made_up(ratio("1:1", 0), right, 0.9), made_up(ratio("1:1", 1), better, 0.9)]
+    runs += [made_up(ratio("1:2", s), right) for s in (0, 1)]
+    (pair,) = summarise(runs).pairs
+    assert pair.permutation == pytest.approx(2 * (1 + 6) / 2**6)
+    assert pair.difference == pytest.approx(4 / 40)
