@@ -4,7 +4,8 @@
     python bench/extract.py --root data/grid --light      # without the large networks: decoding, faces, crops, spectra
 
 The straight script does what scripts in the field do: clip by clip, decode, detect frame by frame, landmarks, crop, encode one
-clip at a time, with torch's default threads. Networks have random weights: how long they take does not depend on them.
+clip at a time, with torch's default threads. Networks have random weights: how long they take does not depend on them. Seconds of CPU are
+compared in one process of each: on a machine that others use they say more than the clock.
 "Fed" is what a GPU gets: here its process encodes on the CPU, so the encoder is the bottleneck, and its busy share says
 how well the feeding process keeps it at work.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 
 from bmla.extract.encoders.base import Sound, encode
-from bmla.extract.executors import run_in_processes
+from bmla.extract.executors import run_here, run_in_processes
 from bmla.extract.faces.sight import look
 from bmla.extract.feeding import AHEAD, run_fed
 from bmla.extract.media import read_audio, read_frames
@@ -51,16 +52,21 @@ def main() -> None:
         "bmla, fed": lambda: fed(tasks, config, root, max(1, cores - 1)),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    costs: list[float] = []
     for _ in range(options.turns):
         for name, way in ways.items():
             torch.set_num_threads(cores)
+            cpu_s = time.process_time()
             rates[name].append(len(clips) / way())
+            if name == "straight script":
+                costs.append((time.process_time() - cpu_s) / cpu_of_one_process(tasks, config, root))
     base = rates["straight script"]
     for name, found in rates.items():
         ratios = [a / b for a, b in zip(found, base, strict=True)]
         print(
             f"  {name:<20}{statistics.median(found):8.2f} clips/s  {statistics.median(ratios):6.2f} x the straight script"
         )
+    print(f"  CPU seconds, straight script / one process of bmla: {statistics.median(costs):.2f}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"  largest process: {peak:.2f} GB")
 
@@ -78,6 +84,13 @@ def straight(tasks: list[Task], config: ToolConfig, root: Path) -> float:
         for encoder in tools.encoders.values():
             encode(encoder, [sound if encoder.takes == "sound" else sight])
     return time.perf_counter() - began
+
+
+def cpu_of_one_process(tasks: list[Task], config: ToolConfig, root: Path) -> float:
+    """Seconds of CPU, models loaded as in the straight script, of one worker that does it all."""
+    began = time.process_time()
+    list(run_here(tasks, config, root, silent))
+    return time.process_time() - began
 
 
 def drained(runs: Iterable[Done], processes: int) -> float:

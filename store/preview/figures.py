@@ -87,12 +87,17 @@ def draw_histograms(panels: Sequence[Panel]) -> Figure:
             known, bins=np.linspace(0, 1, BINS + 1) if panel.share else bins_of(known, panel.whole), color=COLOURS[0]
         )
         axes.set_title(panel.title, loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=panel.whole))
+        axes.xaxis.set_major_locator(MaxNLocator(2 if has_long_labels(known) else 5, integer=panel.whole))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.grid(False, axis="x")
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     return figure
+
+
+def has_long_labels(values: np.ndarray) -> bool:
+    """The numbers differ in their third digit or later, as in 0.9991 and 0.9992: few of their labels fit side by side."""
+    return len(values) > 0 and 0 < float(np.ptp(values)) < 0.01 * float(np.abs(values).max())
 
 
 def bins_of(values: np.ndarray, whole: bool) -> np.ndarray:

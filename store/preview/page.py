@@ -102,6 +102,7 @@ def template() -> Any:
         "cut": cut,
         "message": partial(cut, limit=MESSAGE_LENGTH),
         "number": number,
+        "duration": duration_text,
         "spread": spread_text,
         "jpeg": partial(data_uri, kind="image/jpeg"),
     }
@@ -117,6 +118,14 @@ def cut(text: object, limit: int = TEXT_LENGTH) -> str:
 
 def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration_text(hours: float) -> str:
+    """0.0039 -> 14 seconds; 0.5 -> 30 minutes; 1234.5 -> 1,234 hours."""
+    for unit, an_hour in (("hours", 1), ("minutes", 60)):
+        if hours * an_hour >= 1:
+            return f"{number(float(f'{hours * an_hour:.3g}')) if hours < 1000 else number(hours)} {unit}"
+    return f"{hours * 3600:.3g} seconds"
 
 
 def spread_text(spread: Spread | Mapping[str, Any] | None) -> str:

@@ -23,7 +23,7 @@ from .look import Look, look_at
 
 FORMAT = 1
 PICTURE_BYTES = 2_000_000  # of all strips of the page together
-MOST_STREAMS = 12  # that are looked into; the others only stand in the table
+MOST_STREAMS = 12  # that are looked into, crops first; the others only stand in the table
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def survey(store: Store, streams: Sequence[str] = ()) -> Survey:
         StoreError: something that was read is damaged; names it.
     """
     facts = [stream_facts(store, name) for name in shown_streams(store, streams)]
-    looked, others = facts[:MOST_STREAMS], facts[MOST_STREAMS:]
+    chosen = {stream.name for stream in sorted(facts, key=lambda stream: not stream.is_picture)[:MOST_STREAMS]}
+    looked, others = ([s for s in facts if (s.name in chosen) is wanted] for wanted in (True, False))
     picture_bytes = PICTURE_BYTES // max(sum(stream.is_picture for stream in looked), 1)
     counts = count_classes(store)
     return Survey(

@@ -21,7 +21,8 @@ from bmla.store.ledger import Failure, key_of
 from bmla.store.merge import merge
 from bmla.store.place import open_place
 from bmla.store.preview import render_page, survey
-from bmla.store.preview.figures import Panel, bins_of, draw_histograms, drawing, heat_map, render
+from bmla.store.preview.figures import Panel, bins_of, draw_histograms, drawing, has_long_labels, heat_map, render
+from bmla.store.preview.page import duration_text
 from bmla.store.preview.sample import jump_of, robust_z
 from bmla.store.preview.strips import FRAMES, GAP, MARK, MARK_COLOUR, frames_shown, jpeg, shrunk, strip
 from bmla.store.quality import check_quality, columns_of
@@ -264,6 +265,37 @@ def test_many_classes_are_drawn_and_capped(tmp_path):
     assert list(look.sheets)[::29] == ["w0", "w49"]
     assert look.notes == ("20 classes with clips are not shown; those that are lie evenly spread over the list",)
     assert "Clips a class in each split" in render_page(found)
+
+
+def test_where_not_all_streams_are_looked_into_crops_are_and_the_others_are_named(store, monkeypatch):
+    monkeypatch.setattr(import_module("bmla.store.preview.survey"), "MOST_STREAMS", 2)
+    found = survey(store)
+    assert [look.facts.name for look in found.looks] == ["face.roi", "mouth.roi"]
+    assert [stream.name for stream in found.others] == ["audio.toy"]
+    assert "No more on this page of audio.toy: choose them" in render_page(found)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.0, "0 seconds"),
+        (14 / 3600, "14 seconds"),
+        (0.5, "30 minutes"),
+        (2.25, "2.25 hours"),
+        (173.61, "174 hours"),
+        (2345.6, "2,346 hours"),
+    ],
+)
+def test_lengths_are_in_a_unit_that_fits(hours, text):
+    assert duration_text(hours) == text
+
+
+def test_numbers_that_differ_late_have_few_labels():
+    assert has_long_labels(np.array([0.99991, 0.99994]))
+    assert not any(
+        map(has_long_labels, (np.array([100.8, 114.1]), np.array([1.0, 1.0]), np.array([-0.02, 0.01]), np.zeros(0)))
+    )
+    assert bool(draw_histograms([Panel("score", np.array([0.99991, 0.99994]))]).axes[0].get_xticks().size <= 4)
 
 
 def test_too_many_pictures_are_left_out_and_counted(store, monkeypatch):
