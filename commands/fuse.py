@@ -111,6 +111,24 @@ NOTHING = "none"
 )
 @click.option("--gru-layers", type=int, metavar="N", help="Of each GRU.  [default: 2]")
 @click.option(
+    "--front-width", type=int, metavar="N", help="Kernels of the 3-D convolution (stconv, bgru).  [default: 64]"
+)
+@click.option("--resnet-depth", type=int, metavar="N", help="Of the ResNet after it, 18 or 34.  [default: 34]")
+@click.option("--crop", type=float, metavar="X", help="Share of a picture's sides that is seen.  [default: 0.9]")
+@click.option("--flip", type=float, metavar="X", help="Share of clips that are mirrored in training.  [default: 0.5]")
+@click.option(
+    "--time-mask", type=float, metavar="X", help="Longest share of a clip hidden in training.  [default: 0.4]"
+)
+@click.option(
+    "--mixup", type=float, metavar="ALPHA", help="Mix training clips (stconv, bgru, concat).  [default: 0.4; concat 0]"
+)
+@click.option("--probe-width", type=int, metavar="N", help="What the probe projects to.  [default: 256]")
+@click.option(
+    "--probe-mean",
+    type=click.Choice(["valid", "all"]),
+    help="Steps that the probe averages: valid ones, or all up to the last valid one.  [default: valid]",
+)
+@click.option(
     "--head",
     type=click.Choice(["linear", "cosine"]),
     help="Of late fusion (joint): linear, or MMCosine's.  [default: linear]",
@@ -223,10 +241,10 @@ def fuse(
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
 
-    streams = choose_streams(store, needed_modalities(names), audio, visual)
+    streams = choose_streams(store, needed_modalities(names), audio, visual, names)
     configs = sweep_configs(names, split_names(ratios), streams, settings)
     folder = out or Path("runs") / store.name
-    features = load(local_copy(store, streams, quiet), streams, place, tier, budget_bytes, quiet)
+    features = load(local_copy(store, streams, quiet), streams, names, place, tier, budget_bytes, quiet)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
@@ -308,7 +326,13 @@ def sweep_configs(
 
 
 def load(
-    store: "Store", streams: dict[str, str], device: str, tier: str, budget_bytes: int | None, quiet: bool
+    store: "Store",
+    streams: dict[str, str],
+    models: tuple[str, ...],
+    device: str,
+    tier: str,
+    budget_bytes: int | None,
+    quiet: bool,
 ) -> "Features":
     from ..fuse.data import features_from_store
 
@@ -317,7 +341,9 @@ def load(
             click.echo(line, err=True)
 
     audio, visual = streams.get("audio"), streams.get("visual")
-    return features_from_store(store, audio, visual, device, tier=tier, budget_bytes=budget_bytes, tell=tell)
+    return features_from_store(
+        store, audio, visual, device, models=models, tier=tier, budget_bytes=budget_bytes, tell=tell
+    )
 
 
 def remarks(streams: dict[str, str], features: "Features") -> list[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..mixup import Mixed
 from ..models.base import FusionModel, Losses, Output, Steps, losses
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Step:
     Attributes:
         audio, visual: as the model saw them.
         labels: (b,) int64.
+        mixed: with which other clips they were mixed, and how much; None: with none. See `mixup.py`.
         class_weights, smoothing: of every cross-entropy; see `models.base.losses`.
     """
 
@@ -47,6 +49,7 @@ class Step:
     output: Output
     class_weights: Tensor | None = None
     smoothing: float = 0.0
+    mixed: Mixed | None = None
 
     @cached_property
     def losses(self) -> Losses:
@@ -55,7 +58,12 @@ class Step:
 
     def of(self, output: Output) -> Losses:
         """Of other answers about the same clips."""
-        return losses(output, self.audio, self.visual, self.labels, self.class_weights, self.smoothing)
+        rest = self.class_weights, self.smoothing
+        if self.mixed is None:
+            return losses(output, self.audio, self.visual, self.labels, *rest)
+        own = losses(output, self.audio, self.visual, self.labels, *rest, self.mixed.share)
+        other = losses(output, self.audio, self.visual, self.mixed.other, *rest, 1 - self.mixed.share)
+        return Losses(*(None if a is None else a + b for a, b in zip(own, other, strict=True)))
 
     @property
     def both(self) -> Tensor:
