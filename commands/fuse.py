@@ -244,7 +244,7 @@ def fuse(
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
 
-    streams = choose_streams(store, needed_modalities(names), audio, visual)
+    streams = choose_streams(store, needed_modalities(names), audio, visual, names)
     axes["augmentations"] = training_noises(augmentations, store, streams)
     axes["gate_augment"] = training_noises((gate_noises,), store, streams)[0] if gate_noises else ()
     conditions = test_conditions(tests, dropped, store, streams)
@@ -252,7 +252,7 @@ def fuse(
     noises = noises_of(configs, conditions)
     folder = out or Path("runs") / store.name
     local = local_copy(store, [*streams.values(), *noises], quiet)
-    features = load(local, streams, noises, place, tier, budget_bytes, quiet)
+    features = load(local, streams, noises, names, place, tier, budget_bytes, quiet)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
@@ -307,6 +307,7 @@ def load(
     store: "Store",
     streams: dict[str, str],
     noises: list[str],
+    models: tuple[str, ...],
     device: str,
     tier: str,
     budget_bytes: int | None,
@@ -320,7 +321,15 @@ def load(
 
     audio, visual = streams.get("audio"), streams.get("visual")
     return features_from_store(
-        store, audio, visual, device, variants=noises, tier=tier, budget_bytes=budget_bytes, tell=tell
+        store,
+        audio,
+        visual,
+        device,
+        models=models,
+        variants=noises,
+        tier=tier,
+        budget_bytes=budget_bytes,
+        tell=tell,
     )
 
 

@@ -116,7 +116,8 @@ def reproduce(
     failure, protocol = None, ""
     for used, configs in by_streams(planned.configs).items():
         local = local_copy(store, [*dict(used).values(), *noises], quiet)
-        features = load(local, dict(used), noises, place, "auto", budget_bytes, quiet)
+        models = tuple(dict.fromkeys(config.model for config in configs))
+        features = load(local, dict(used), noises, models, place, "auto", budget_bytes, quiet)
         protocol, names = "", noises
         if chosen.masked:
             features, names, protocol = masked(features, noises)

@@ -9,6 +9,7 @@ import torch
 
 from ..store.errors import UsageError
 from .data import Features, usable
+from .models.kinds import kind_of
 from .stream import Resident, any_of_each
 
 Arrays = Sequence[np.ndarray | None]
@@ -35,7 +36,8 @@ def features_from_arrays(
     Args:
         labels: (n,) class indices; -1: unknown, the clip is left out.
         split: (n,) "train", "dev" or "test".
-        audio, visual: n arrays (T, l), float16 or float32; None for a clip that lacks the modality.
+        audio, visual: n arrays (T, l), float16 or float32, or pictures (T, height, width) or (T, height, width, 3), uint8, or stacks
+            (T, k, l) of floats; None for a clip that lacks the modality.
         audio_valid, visual_valid: n arrays (T,) bool; None: all steps are valid.
         variants: other versions of the same clips, by names such as "audio.arrays@white=0" or "visual.arrays@blur": to train with
             (`augment`) or to test on.
@@ -107,18 +109,21 @@ def lay_out(modality: str, arrays: Arrays, valid: Arrays | None, rate_hz: float,
     parts = [np.asarray(arrays[i]) for i in given]
     masks = [validity(None if valid is None else valid[i], part) for i, part in zip(given, parts, strict=True)]
     for i, part, mask in zip(given, parts, masks, strict=True):
-        check(f"{modality} of clip {i}", part, mask, parts[0].shape[-1])
+        check(f"{modality} of clip {i}", part, mask, parts[0])
     lengths = np.zeros(len(arrays), np.int64)
     lengths[given] = [len(part) for part in parts]
     values, kept = np.concatenate(parts), np.concatenate(masks)
-    length, offsets = values.shape[1], np.append(0, np.cumsum(lengths))
+    offsets, pixels = np.append(0, np.cumsum(lengths)), values.dtype == np.uint8
+    shape: tuple[int, ...] = values.shape[1:]
+    step = (f"{shape} pixels" if pixels else f"{shape}") if len(shape) > 1 else f"{shape[0]}"
     return Resident(
         f"{modality}.arrays",
         rate_hz,
-        length,
+        shape,
+        pixels,
         torch.from_numpy(lengths),
         any_of_each(kept, offsets),
-        hashlib.sha256(f"arrays {modality} {rate_hz} {length}".encode()).hexdigest(),
+        hashlib.sha256(f"arrays {modality} {rate_hz} {step}".encode()).hexdigest(),
         torch.from_numpy(values).to(device),
         torch.from_numpy(kept).to(device),
         torch.from_numpy(offsets[:-1]),
@@ -130,11 +135,16 @@ def validity(mask: np.ndarray | None, part: np.ndarray) -> np.ndarray:
     return np.ones(len(part), bool) if mask is None else np.asarray(mask, bool)
 
 
-def check(where: str, part: np.ndarray, mask: np.ndarray, length: int) -> None:
-    """Raises UsageError unless part is (T, length) of finite floats where mask is True."""
-    if part.ndim != 2 or part.shape[1] != length or part.dtype not in (np.float16, np.float32):
-        raise UsageError(f"{where}: {part.dtype} {part.shape}, expected float16 or float32 (T, {length})")
+def check(where: str, part: np.ndarray, mask: np.ndarray, first: np.ndarray) -> None:
+    """Raises UsageError unless part is of the first one's layout, finite where mask is True."""
+    pixels = first.dtype == np.uint8
+    types = (np.uint8,) if pixels else (np.float16, np.float32)
+    wanted = first.shape[1:] if kind_of(first.shape[1:], pixels) else ("l",)
+    if part.shape[1:] != wanted or part.dtype not in types:
+        expected = " or ".join(np.dtype(t).name for t in types)
+        layout = "".join(f", {n}" for n in wanted)
+        raise UsageError(f"{where}: {part.dtype} {part.shape}, expected {expected} (T{layout})")
     if mask.shape != part.shape[:1]:
         raise UsageError(f"{where}: validity {mask.shape}, expected ({len(part)},)")
-    if not np.isfinite(part[mask]).all():
+    if not pixels and not np.isfinite(part[mask]).all():
         raise UsageError(f"{where}: valid steps hold NaN or infinite values")

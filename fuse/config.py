@@ -23,6 +23,8 @@ PARTS = ("brff", "adf", "clw")
 MIXES = ("log-probabilities", "probabilities")
 PRECISIONS = ("fp32", "bf16")
 HEADS = ("linear", "cosine")
+RESNET_DEPTHS = (18, 34)
+PROBE_MEANS = ("valid", "all")
 FOLD_UNITS = ("group", "speaker", "session")
 
 
@@ -51,6 +53,15 @@ class RunConfig:
         head: of late fusion: a linear map of both modalities' features, or the cosines of each to every class.
         cosine_scale: what the cosines are multiplied by (10: MMCosine, Xu et al., 2023).
         gru_units, gru_layers: of each bidirectional GRU, the units of each direction (Sec. 4.2; for Con, Petridis et al., 2018).
+        front_width: kernels of the 3-D convolution (Sec. 4.2); ResNet's first stage is as wide, its last 8 times.
+        resnet_depth: 34 (Sec. 4.2) or 18.
+        crop: share of the height and width of a picture that a model sees: anywhere in training, the middle in evaluation.
+        flip: share of the training clips whose pictures are mirrored.
+        time_mask: the longest span of a training clip that is hidden, over its length. The recipes of the models with a convolution
+            set these three as Ma et al. (2022) do in lip reading; here they are off.
+        mixup: alpha of the Beta(alpha, alpha) that draws in which share two training clips are mixed (Zhang et al., 2018); 0: never.
+        probe_width: what the probe projects to (AV-SUPERB, Tseng et al., 2024).
+        probe_mean: of the probe, over the valid steps or over all up to the last valid one.
         pretrain_epochs, pretrain_lr: of the single-modality models that BalanceMLA starts from (Sec. 4.1.2).
         epochs, lr: first phase of training.
         finetune_epochs, finetune_lr: second phase (Sec. 4.1.2: 5 epochs at 5e-5).
@@ -105,6 +116,14 @@ class RunConfig:
     cosine_scale: float = 10.0
     gru_units: int = 1024
     gru_layers: int = 2
+    front_width: int = 64
+    resnet_depth: int = 34
+    crop: float = 1.0
+    flip: float = 0.0
+    time_mask: float = 0.0
+    mixup: float = 0.0
+    probe_width: int = 256
+    probe_mean: str = "valid"
     pretrain_epochs: int = 0
     pretrain_lr: float = 3e-4
     epochs: int = 30
@@ -315,6 +334,7 @@ def check_names(config: RunConfig) -> None:
         ("gate input", config.gate_input, GATE_INPUTS),
         ("mix", config.mix, MIXES),
         ("head", config.head, HEADS),
+        ("probe mean", config.probe_mean, PROBE_MEANS),
         ("precision", config.precision, PRECISIONS),
         ("balance", config.balance, tuple(BALANCES)),
         ("fold by", config.fold_by, FOLD_UNITS),
@@ -355,6 +375,12 @@ def check_numbers(config: RunConfig) -> None:
         "cosine_scale": (1e-3, 1e6),
         "gru_units": (1, 8192),
         "gru_layers": (1, 64),
+        "front_width": (1, 1024),
+        "crop": (0.1, 1),
+        "flip": (0, 1),
+        "time_mask": (0, 1),
+        "mixup": (0, 100),
+        "probe_width": (1, 8192),
         "dropout": (0, 0.99),
         "pretrain_epochs": (0, 100_000),
         "epochs": (0, 100_000),
@@ -389,6 +415,8 @@ def check_numbers(config: RunConfig) -> None:
         value = getattr(config, name)
         if not low <= value <= high:  # NaN lands here too
             raise UsageError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
+    if config.resnet_depth not in RESNET_DEPTHS:
+        raise UsageError(f"resnet depth is {config.resnet_depth}, expected {' or '.join(map(str, RESNET_DEPTHS))}")
     if config.folds in (1, 2):
         raise UsageError(f"folds is {config.folds}, expected at least 3: one to test, one to choose, the rest to train")
     step = math.lcm(2, config.heads)  # a head has whole units, and a sine its cosine

@@ -18,6 +18,8 @@ from ..store.reading.memory import available_bytes
 from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
 from .models.base import MODALITIES, Steps
+from .models.kinds import VECTORS, describe, kind_of
+from .models.table import common_kinds
 from .splits import fold_splits, session_of, usable_splits
 from .stream import Stored, Stream, Versions, from_packed, from_reader
 
@@ -172,6 +174,7 @@ def features_from_store(
     visual: str | None,
     device: torch.device | str = "cpu",
     *,
+    models: Sequence[str] = (),
     variants: Sequence[str] = (),
     tier: str = "auto",
     budget_bytes: int | None = None,
@@ -181,6 +184,7 @@ def features_from_store(
 
     Args:
         audio, visual: stream names; None leaves the modality out.
+        models: that will be trained on them, which says what a step may be; none named: vectors.
         variants: noise variants of these streams, to train with or to test on.
         tier: where the values are kept; see `Store.reader`.
         budget_bytes: of memory, for both streams together; None: half of what is free.
@@ -188,7 +192,7 @@ def features_from_store(
 
     Raises:
         StreamNotFound, StreamNotDone, UnknownName (tier): from the store.
-        UsageError: a stream is of the other modality or has no feature vectors, or a split is missing.
+        UsageError: a stream is of the other modality or not of what the models take, or a split is missing.
     """
     names = {"audio": audio, "visual": visual}
     wanted = [(modality, name) for modality, name in names.items() if name is not None]
@@ -197,7 +201,7 @@ def features_from_store(
     if budget_bytes is None:
         budget_bytes = available_bytes() // 2
     for modality, name in wanted:
-        check_fit(store, store.spec(name), modality)
+        check_fit(store, store.spec(name), modality, common_kinds(models, modality))
         choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
         tell(choice.describe())
         streams[name] = stream_from(store, choice, torch.device(device))
@@ -271,18 +275,24 @@ def check_variant(store: "Store", name: str, names: Mapping[str, str | None]) ->
     raise UsageError(f"{name} is no noise variant of {used}; the store has: {', '.join(there) or 'none'}")
 
 
-def check_fit(store: "Store", spec: StreamSpec, modality: str) -> None:
-    """Raises UsageError unless the stream has one vector a step, of this modality; names the streams that have."""
-    fitting = vector_streams(store, modality)
+def check_fit(store: "Store", spec: StreamSpec, modality: str, kinds: Sequence[str] = (VECTORS,)) -> None:
+    """Raises UsageError unless the stream is of this modality and its steps of these kinds; names the streams that are."""
+    fitting = fitting_streams(store, modality, kinds)
     known = f"{modality} streams that fit: {', '.join(fitting) or 'none, extract one first'}"
     if spec.modality != modality:
         raise UsageError(f"stream {spec.name} is {spec.modality}, not {modality}; {known}")
-    if len(spec.feature_shape) != 1 or spec.dtype == "uint8":
+    if kind_of_stream(spec) not in kinds:
         shape = " x ".join(map(str, spec.feature_shape))
-        raise UsageError(f"stream {spec.name} holds {shape} {spec.dtype} pictures, expected one vector a step; {known}")
+        what = "vectors" if len(spec.feature_shape) == 1 else "pictures"
+        raise UsageError(f"stream {spec.name} holds {shape} {spec.dtype} {what}, expected {describe(kinds)}; {known}")
 
 
-def vector_streams(store: "Store", modality: str) -> list[str]:
-    """The store's streams of a modality that have one vector a step, sorted."""
+def kind_of_stream(spec: StreamSpec) -> str | None:
+    """See `models/kinds.py`."""
+    return kind_of(spec.feature_shape, spec.dtype == "uint8")
+
+
+def fitting_streams(store: "Store", modality: str, kinds: Sequence[str]) -> list[str]:
+    """The store's streams of a modality whose steps are of these kinds: the first kind first, sorted within it."""
     specs = [store.spec(name) for name in store.streams()]
-    return [s.name for s in specs if s.modality == modality and len(s.feature_shape) == 1 and s.dtype != "uint8"]
+    return [s.name for kind in kinds for s in specs if s.modality == modality and kind_of_stream(s) == kind]

@@ -12,6 +12,7 @@ The folder is written under another name and renamed when it is whole; a conditi
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 import tempfile
@@ -35,7 +36,7 @@ from .config import RunConfig
 from .data import Features
 from .evaluate import Predictions, predict
 from .models.base import FusionModel, Input
-from .models.table import build, takes
+from .models.table import build, entry, takes
 from .train import Epoch, Trained
 
 FORMAT = 1
@@ -158,7 +159,7 @@ class Run:
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
         """The model with its trained weights, in evaluation mode. Raises RunDamaged where the weights do not fit."""
         streams = self.document["features"]["streams"]
-        inputs = {m: Input(streams[m]["length"], streams[m]["rate_hz"]) for m in takes(self.config.model)}
+        inputs = {m: input_of(streams[m]) for m in takes(self.config.model)}
         model = build(self.config, inputs, len(self.classes))
         try:
             model.load_state_dict(load_file(self.path / "model.safetensors"))
@@ -178,7 +179,7 @@ class Run:
         modalities = takes(self.config.model)
         for modality in modalities:
             trained, given = self.document["features"]["streams"][modality], features.stream(modality)
-            if (given.digest, *given.input) != (trained["digest"], trained["length"], trained["rate_hz"]):
+            if (given.digest, given.input) != (trained["digest"], input_of(trained)):
                 raise UsageError(
                     f"{self.name}: these are not the {modality} features that it was trained on: got {given.name} "
                     f"{given.digest[:12]}, expected {trained['name']} {trained['digest'][:12]}"
@@ -230,10 +231,7 @@ def save_run(
             "dataset": features.dataset,
             "task": features.task,
             "digest": features.digest,
-            "streams": {
-                m: {"name": s.name, "length": s.input.length, "rate_hz": s.rate_hz, "digest": s.digest}
-                for m, s in streams.items()
-            },
+            "streams": {m: {"name": s.name, **s.input._asdict(), "digest": s.digest} for m, s in streams.items()},
             "notes": list(features.notes),
         },
         "classes": list(features.classes),
@@ -287,6 +285,9 @@ def load_run(path: str | Path) -> Run:
             and 0 < streams[m]["length"] <= LARGEST_LENGTH
             and type(streams[m]["rate_hz"]) in (int, float)
             and 0 < streams[m]["rate_hz"] <= 1e5
+            and all(type(n) is int and n > 0 for n in input_of(streams[m]).layout)
+            and math.prod(input_of(streams[m]).layout) == streams[m]["length"]
+            and input_of(streams[m]).kind in entry(config.model).kinds
             for m in takes(config.model)
         )
         if not fits or not 2 <= len(classes) <= LARGEST_CLASSES or not all(isinstance(c, str) for c in classes):
@@ -299,6 +300,13 @@ def load_run(path: str | Path) -> Run:
             f"{path}: damaged, remove it to train again: {type(error).__name__} {first_line(error)}"
         ) from error
     return Run(path, document, config, history, scores)
+
+
+def input_of(stream: Mapping[str, Any]) -> Input:
+    """What config.json says one step of a stream is."""
+    return Input(
+        stream["length"], stream["rate_hz"], tuple(stream.get("shape", ())), stream.get("pixels", False) is True
+    )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

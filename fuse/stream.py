@@ -1,8 +1,10 @@
 """One stream of all clips, given out in padded batches: from tensors on the device, or from where a store's reader keeps it.
 
-Shape legend: n clips, l feature length, b clips of a batch, t steps of its longest clip.
+Shape legend: n clips, l feature length, b clips of a batch, t steps of its longest clip. Where (l,) stands for a step, a picture
+(height, width) or (height, width, 3) or a stack (k, l) may stand as well.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from ..store import Packed, Reader
     from ..store.spec import StreamSpec
 
-STATISTICS_CLIPS = 256  # looked at together
+STATISTICS_CLIPS = 256  # looked at together, at most
+STATISTICS_NUMBERS = 1 << 24  # of them
 CONSTANT_STD = 1e-6  # a feature that varies less than this share of the largest is constant
 
 
@@ -29,7 +32,8 @@ class Stream(ABC):
     Attributes:
         name: such as "audio.hubert".
         rate_hz: steps a second.
-        length: l.
+        shape: of a step.
+        pixels: a step is a picture of uint8.
         lengths: (n,) int64 on the CPU: steps of each clip; 0: it has none.
         present: (n,) bool: the clip has at least one valid step.
         digest: of the stream's specification.
@@ -37,14 +41,20 @@ class Stream(ABC):
 
     name: str
     rate_hz: float
-    length: int
+    shape: tuple[int, ...]
+    pixels: bool
     lengths: Tensor
     present: np.ndarray
     digest: str
 
     @property
+    def length(self) -> int:
+        """How many numbers a step has."""
+        return math.prod(self.shape)
+
+    @property
     def input(self) -> Input:
-        return Input(self.length, self.rate_hz)
+        return Input(self.length, self.rate_hz, () if len(self.shape) == 1 else self.shape, self.pixels)
 
     @abstractmethod
     def batch(self, clips: Tensor) -> Steps:
@@ -59,12 +69,20 @@ class Stream(ABC):
         """The same stream of these clips alone, (n',) int64."""
 
     def statistics(self, clips: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each feature over the valid steps of some clips, (l,) float32 on the CPU.
+        """Mean and standard deviation of each feature over the valid steps of some clips, float32 on the CPU.
 
-        A feature that is constant there gets a standard deviation of 1.
+        A feature that is constant there gets a standard deviation of 1. Of pictures, a feature is a colour: all pixels alike.
+
+        Returns:
+            two of the shape of a step; of pictures, (1,) or (3,).
         """
-        groups = torch.from_numpy(clips).split(STATISTICS_CLIPS)
-        mean, square = moments((valid_steps(self.batch(group)) for group in groups), self.length)
+        longest = max(int(self.lengths[clips].max()), 1) if len(clips) else 1
+        size = max(1, min(STATISTICS_CLIPS, STATISTICS_NUMBERS // (longest * self.length)))
+        parts = (valid_steps(self.batch(group)) for group in torch.from_numpy(clips).split(size))
+        if self.pixels:
+            mean, square = pixel_moments(parts, 3 if len(self.shape) == 3 else 1)
+        else:
+            mean, square = (m.view(self.shape) for m in moments((part.flatten(1) for part in parts), self.length))
         std = square.sqrt()
         constant = std <= CONSTANT_STD * torch.maximum(mean.abs(), std.max())
         return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
@@ -87,7 +105,7 @@ class Resident(Stream):
     def batch(self, clips: Tensor) -> Steps:
         lengths = self.lengths[clips]
         if not len(self.values):
-            return Steps(self.values.new_zeros(len(clips), 1, self.length), self.valid.new_zeros(len(clips), 1))
+            return Steps(self.values.new_zeros(len(clips), 1, *self.shape), self.valid.new_zeros(len(clips), 1))
         within = torch.arange(max(int(lengths.max()), 1))
         inside = within < lengths[:, None]  # (b, t)
         index = (self.starts[clips][:, None] + within).where(inside, 0).to(self.values.device, non_blocking=True)
@@ -118,7 +136,7 @@ class Stored(Stream):
             return Steps(values, valid)
         index = torch.from_numpy(there).to(values.device)
         shape = (len(rows), max(values.shape[1], 1))
-        all_values, all_valid = values.new_zeros((*shape, self.length)), valid.new_zeros(shape)
+        all_values, all_valid = values.new_zeros((*shape, *self.shape)), valid.new_zeros(shape)
         all_values[index, : values.shape[1]], all_valid[index, : valid.shape[1]] = values, valid
         return Steps(all_values, all_valid)
 
@@ -143,8 +161,10 @@ class Constant(Stream):
 
 
 def constant(like: Stream, value: Tensor) -> Constant:
-    """Args: value: (l,), of every step."""
-    return Constant(like.name, like.rate_hz, like.length, like.lengths, like.present, like.digest, like, value)
+    """Args: value: of every step, or broadcast over it."""
+    return Constant(
+        like.name, like.rate_hz, like.shape, like.pixels, like.lengths, like.present, like.digest, like, value
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,8 @@ def from_packed(packed: "Packed", spec: "StreamSpec", clips: int, device: torch.
     return Resident(
         spec.name,
         spec.rate_hz,
-        packed.values.shape[1],
+        packed.values.shape[1:],
+        spec.dtype == "uint8",
         torch.from_numpy(lengths),
         present,
         spec.digest(),
@@ -200,9 +221,17 @@ def from_reader(reader: "Reader", spec: "StreamSpec", clips: int) -> Stored:
     lengths, rows, present = np.zeros(clips, np.int64), np.full(clips, -1), np.zeros(clips, bool)
     lengths[reader.clips], rows[reader.clips] = reader.lengths, np.arange(len(reader))
     present[reader.clips] = reader.any_valid()
-    length = spec.feature_shape[0]
+    shape, pixels = spec.feature_shape, spec.dtype == "uint8"
     return Stored(
-        spec.name, spec.rate_hz, length, torch.from_numpy(lengths), present, spec.digest(), reader=reader, rows=rows
+        spec.name,
+        spec.rate_hz,
+        shape,
+        pixels,
+        torch.from_numpy(lengths),
+        present,
+        spec.digest(),
+        reader=reader,
+        rows=rows,
     )
 
 
@@ -215,6 +244,18 @@ def any_of_each(valid: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def valid_steps(steps: Steps) -> Tensor:
     """(steps, l): the valid ones."""
     return steps.values[steps.mask]
+
+
+def pixel_moments(parts: Iterable[Tensor], colours: int) -> tuple[Tensor, Tensor]:
+    """As `moments`, of each colour over all pixels, exactly: from how often each of the 256 values occurs."""
+    counts = torch.zeros(colours, 256, dtype=torch.float64)
+    for part in parts:
+        pixels = part.reshape(-1, colours)
+        counts += torch.stack([pixels[:, c].bincount(minlength=256) for c in range(colours)]).cpu()
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    value = torch.arange(256, dtype=torch.float64)
+    mean = share @ value
+    return mean, (share * (value - mean[:, None]).square()).sum(1)
 
 
 def moments(parts: Iterable[Tensor], columns: int) -> tuple[Tensor, Tensor]:

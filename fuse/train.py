@@ -28,10 +28,11 @@ from .data import Draw, Features
 from .decision_fit import fit_decision
 from .diagnostics import Running, dev_figures, gradient_norm, held_figures
 from .evaluate import predict
+from .mixup import mixup
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.single import SingleModality
-from .models.table import build, takes
+from .models.table import build, check_inputs, takes
 from .noise import noise, with_noisy_copies
 from .splits import carve
 from .unfinished import (
@@ -156,11 +157,13 @@ def train(
                     features.batches(draws, modalities, config.augment), epoch_number * len(draws)
                 ):
                     audio, visual = balance.inputs(audio, visual)
+                    truth = labels[clips.to(place)]
+                    mixed = mixup(audio, visual, truth, config.mixup) if config.mixup > 0 else None
+                    if mixed is not None:
+                        audio, visual = mixed.audio, mixed.visual
                     with torch.autocast(place.type, torch.bfloat16, enabled=config.precision == "bf16"):
                         output = model(audio, visual)
-                    step = Step(
-                        model, audio, visual, labels[clips.to(place)], output, class_weights, config.label_smoothing
-                    )
+                    step = Step(model, audio, visual, truth, output, class_weights, config.label_smoothing, mixed)
                     optimiser.zero_grad()
                     loss = balance.backward(step)
                     norms = torch.stack([gradient_norm(group) for group in groups.values()])
@@ -287,9 +290,10 @@ def diverged(config: RunConfig, epoch: Epoch, lr: float, unfinished: Unfinished 
 
 
 def clips_of(features: Features, split: str, config: RunConfig) -> np.ndarray:
-    """The clips of a split that the model can be trained on or tested with."""
+    """The clips of a split that the model can be trained on or tested with. Raises UsageError where it can't."""
     modalities = takes(config.model)
     clips = features.clips(split, modalities)
+    check_inputs(config.model, {m: features.stream(m).input for m in modalities})
     if len(clips) == 0:
         raise UsageError(f"{config.model}: no clip of the {split} split has {' or '.join(modalities)} features")
     return clips

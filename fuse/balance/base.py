@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..mixup import Mixed
 from ..models.base import MODALITIES, FusionModel, Losses, Output, Steps, losses
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Step:
     Attributes:
         audio, visual: as the model saw them.
         labels: (b,) int64.
+        mixed: with which other clips they were mixed, and how much; None: with none. See `mixup.py`.
         class_weights, smoothing: of every cross-entropy; see `models.base.losses`.
+        mixed: with which other clips they were mixed, and how much; None: with none. See `mixup.py`.
     """
 
     model: FusionModel
@@ -46,6 +49,7 @@ class Step:
     output: Output
     class_weights: Tensor | None = None
     smoothing: float = 0.0
+    mixed: Mixed | None = None
 
     @cached_property
     def losses(self) -> Losses:
@@ -54,7 +58,12 @@ class Step:
 
     def of(self, output: Output) -> Losses:
         """Of other answers about the same clips."""
-        return losses(output, self.audio, self.visual, self.labels, self.class_weights, self.smoothing)
+        rest = self.class_weights, self.smoothing
+        if self.mixed is None:
+            return losses(output, self.audio, self.visual, self.labels, *rest)
+        own = losses(output, self.audio, self.visual, self.labels, *rest, self.mixed.share)
+        other = losses(output, self.audio, self.visual, self.mixed.other, *rest, 1 - self.mixed.share)
+        return Losses(own.result + other.result, summed(own.audio, other.audio), summed(own.visual, other.visual))
 
     @property
     def both(self) -> Tensor:
@@ -80,6 +89,11 @@ class Step:
                 self.model(self.audio, self.visual.absent()).result,
                 self.model(self.audio.absent(), self.visual).result,
             )
+
+
+def summed(own: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """None for a modality without an answer of its own."""
+    return None if own is None or other is None else own + other
 
 
 def true_class_scores(step: Step, answers: tuple[Tensor, Tensor]) -> Tensor:

@@ -10,21 +10,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .kinds import kind_of
+
 MODALITIES = ("audio", "visual")
 
 
 class Input(NamedTuple):
-    """What one step of a stream is: l numbers, rate_hz times a second."""
+    """What one step of a stream is, rate_hz times a second.
+
+    Attributes:
+        length: l, how many numbers.
+        shape: how they lie, where a step is no vector; see `kinds.py`.
+        pixels: they are uint8.
+    """
 
     length: int
     rate_hz: float
+    shape: tuple[int, ...] = ()
+    pixels: bool = False
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """The shape of a step, (l,) of a vector."""
+        return self.shape or (self.length,)
+
+    @property
+    def kind(self) -> str | None:
+        return kind_of(self.layout, self.pixels)
 
 
 class Steps(NamedTuple):
     """Some clips of one modality, padded to the longest.
 
     Attributes:
-        values: (b, t, l); what stands at an invalid step is never used, be it NaN.
+        values: (b, t, l), or (b, t, …) of pictures and stacks; what stands at an invalid step is never used, be it NaN.
         mask: (b, t) bool: the step is valid. A clip without this modality is False all along.
     """
 
@@ -62,20 +81,33 @@ class Output(NamedTuple):
 
 
 class Standardise(nn.Module):
-    """x -> (x - mean) / std per feature; the statistics are buffers, so that saved weights are complete."""
+    """x -> (x - mean) / std; the statistics are buffers, so that saved weights are complete.
+
+    Args of init:
+        shape: of the statistics, which are broadcast over a step: (l,) is one a feature, (k, 1) one a vector of a stack.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, length: int):
+    def __init__(self, *shape: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(length))
-        self.register_buffer("std", torch.ones(length))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def take(self, mean: Tensor, std: Tensor) -> None:
+        """Statistics of a stream; those of single features become one of each vector where that is what is kept."""
+        if mean.shape != self.mean.shape:
+            square = (std.square() + mean.square()).mean(-1, keepdim=True)
+            mean = mean.mean(-1, keepdim=True)
+            std = (square - mean.square()).sqrt()
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, steps: Steps) -> Tensor:
-        """(b, t, l) float32, zero (the mean) at invalid steps."""
+        """(b, t, …) float32, zero (the mean) at invalid steps."""
         values = (steps.values.float() - self.mean) / self.std
-        return values.masked_fill(~steps.mask[..., None], 0.0)
+        return values.masked_fill(~steps.mask.view(*steps.mask.shape, *(1,) * (values.ndim - 2)), 0.0)
 
 
 class FusionModel(nn.Module):
@@ -86,14 +118,13 @@ class FusionModel(nn.Module):
         raise NotImplementedError
 
     def set_statistics(self, modality: str, mean: Tensor, std: Tensor) -> None:
-        """Gives every standardisation of a modality its statistics, (l,) each."""
+        """Gives every standardisation of a modality its statistics; see `Stream.statistics`."""
         for part in self.get_submodule(modality).modules():
             if isinstance(part, Standardise):
-                part.mean.copy_(mean)
-                part.std.copy_(std)
+                part.take(mean, std)
 
     def mean_of(self, modality: str) -> Tensor:
-        """(l,) what `set_statistics` said is the mean."""
+        """What `set_statistics` said is the mean of a step, as it is kept: it is broadcast over a step."""
         return next(p.mean for p in self.get_submodule(modality).modules() if isinstance(p, Standardise))
 
     def start_from(self, branches: Mapping[str, "FusionModel"]) -> None:
@@ -125,6 +156,7 @@ def losses(
     labels: Tensor,
     class_weights: Tensor | None = None,
     smoothing: float = 0.0,
+    share: Tensor | None = None,
 ) -> Losses:
     """The mean cross-entropy of the result, and that of each modality over the clips that have it.
 
@@ -132,14 +164,15 @@ def losses(
         labels: (b,) int64.
         class_weights: (c,) factors on the clips of each class; None: all ones.
         smoothing: of the labels, 0 to below 1: that share of the target is spread evenly over all classes.
+        share: see `cross_entropy`.
     """
     per_modality = (
         None
         if steps is None or answer is None
-        else cross_entropy(answer, labels, class_weights, smoothing, steps.present)
+        else cross_entropy(answer, labels, class_weights, smoothing, steps.present, share)
         for steps, answer in ((audio, output.audio), (visual, output.visual))
     )
-    return Losses(cross_entropy(output.result, labels, class_weights, smoothing), *per_modality)
+    return Losses(cross_entropy(output.result, labels, class_weights, smoothing, share=share), *per_modality)
 
 
 def cross_entropy(
@@ -148,16 +181,20 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     smoothing: float = 0.0,
     present: Tensor | None = None,
+    share: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the clips that are present, weighted by class; zero where none is.
 
     Args:
         logs: (b, c) log-probabilities.
         present: (b,) bool; None: all are.
+        share: (b,) of each clip's loss that counts (mixup); None: all of it.
     """
     each = F.nll_loss(logs, labels, reduction="none")
     if smoothing:
         each = (1 - smoothing) * each - smoothing * logs.mean(1)
+    if share is not None:
+        each = each * share
     if present is None and class_weights is None:
         return each.mean()
     weight = torch.ones_like(each) if class_weights is None else class_weights[labels]

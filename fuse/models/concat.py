@@ -5,8 +5,8 @@
     stream -> 2-layer BGRU  /
 
 *Source:* Petridis et al. (2018), with 1024 units a layer; they average the answers of all steps, which for logits is the answer of the
-mean. Ours: cached vectors in place of their networks over pixels and samples; the faster stream is pooled to the slower one's rate
-first, as they cut sound to the video's rate.
+mean. Ours: cached vectors, or the front end of `front.py`, in place of their networks over pixels and samples; the faster stream is
+pooled to the slower one's rate before its GRU, as they cut sound to the video's rate.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,24 @@ from torch import nn
 
 from ..config import RunConfig
 from .align import concatenate, pool_to_rate
-from .base import FusionModel, Input, Output, Standardise, Steps
+from .base import FusionModel, Input, Output, Steps
 from .blocks import masked_mean
+from .front import front
 from .recurrent import BidirectionalGRU
 
 
 class StreamGRU(nn.Module):
-    """One stream, standardised, at the common rate, through its own GRU."""
+    """One stream as vectors, at the common rate, through its own GRU."""
 
     def __init__(self, source: Input, rate_hz: float, config: RunConfig):
         super().__init__()
         self.from_hz, self.to_hz = source.rate_hz, rate_hz
-        self.standardise = Standardise(source.length)
-        self.gru = BidirectionalGRU(source.length, config.gru_units, config.gru_layers, config.dropout)
+        self.front = front(source, config)
+        self.gru = BidirectionalGRU(self.front.length, config.gru_units, config.gru_layers, config.dropout)
 
     def forward(self, steps: Steps) -> Steps:
-        """(b, t, l) -> (b, t', 2 units)."""
-        pooled = pool_to_rate(Steps(self.standardise(steps), steps.mask), self.from_hz, self.to_hz)
+        """(b, t, …) -> (b, t', 2 units)."""
+        pooled = pool_to_rate(Steps(self.front(steps), steps.mask), self.from_hz, self.to_hz)
         return Steps(self.gru(pooled.values, pooled.mask), pooled.mask)
 
 

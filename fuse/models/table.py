@@ -3,12 +3,13 @@
 Importing this file is light: a model's own file, and torch with it, is imported when it is built.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ...store.errors import UnknownName
+from ...store.errors import UnknownName, UsageError
+from .kinds import PIXELS, STACKS, VECTORS, describe
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -27,6 +28,7 @@ class ModelEntry:
         reads: the settings that it looks at, of those that not every model does.
         heads: each modality has an answer of its own (`Output.audio`, `Output.visual`), trained by a loss of its own.
         starts: the runs of one modality that it starts from, by modality.
+        kinds: what a step of its streams may be, the best first; see `kinds.py`.
     """
 
     takes: tuple[str, ...]
@@ -36,6 +38,7 @@ class ModelEntry:
     reads: tuple[str, ...] = ()
     heads: bool = False
     starts: Mapping[str, str] = field(default_factory=dict)
+    kinds: tuple[str, ...] = (VECTORS,)
 
 
 BOTH = ("audio", "visual")
@@ -47,6 +50,9 @@ PRETRAINING = ("pretrain_epochs", "pretrain_lr")
 FINETUNING = ("finetune_epochs", "finetune_lr")
 BRFF = ("attention", "brff_layers")
 GRU = ("gru_units", "gru_layers", "dropout")
+FRONT = ("front_width", "resnet_depth", "crop", "flip", "time_mask", "mixup")
+ANYTHING = (PIXELS, STACKS, VECTORS)
+PROBE = ("probe_width", "probe_mean")
 BRANCHES = {"audio": "balancemla-ao", "visual": "balancemla-vo"}
 MODELS: dict[str, ModelEntry] = {
     "transformer-ao": ModelEntry(
@@ -85,12 +91,45 @@ MODELS: dict[str, ModelEntry] = {
         heads=True,
         starts=BRANCHES,
     ),
+    "stconv-ao": ModelEntry(
+        ("audio",),
+        "3-D convolution and ResNet-34 on the log-spectrogram cube",
+        "Sec. 4.2, Table 1",
+        "bgru",
+        (*FRONT, *FINETUNING),
+        kinds=(STACKS, PIXELS),
+    ),
+    "stconv-vo": ModelEntry(
+        ("visual",),
+        "3-D convolution and ResNet-34 on mouth or face crops",
+        "Sec. 4.2, Table 1",
+        "bgru",
+        (*FRONT, *FINETUNING),
+        kinds=(PIXELS, STACKS),
+    ),
+    "bgru-ao": ModelEntry(
+        ("audio",),
+        "the same with a 2-layer bidirectional GRU; or that GRU on cached vectors",
+        "Sec. 4.2, Table 1, after Chung et al. (2014)",
+        "bgru",
+        (*FRONT, *GRU, *FINETUNING),
+        kinds=ANYTHING,
+    ),
+    "bgru-vo": ModelEntry(
+        ("visual",),
+        "the same on crops or cached vectors",
+        "Sec. 4.2, Table 1, after Chung et al. (2014)",
+        "bgru",
+        (*FRONT, *GRU, *FINETUNING),
+        kinds=ANYTHING,
+    ),
     "concat": ModelEntry(
         BOTH,
         "Con: a bidirectional GRU for each stream, and one over both side by side",
         "Table 1, Fig. 3, after Petridis et al. (2018)",
         "concat",
-        (*GRU, *FINETUNING),
+        (*GRU, *FRONT, *FINETUNING),
+        kinds=(VECTORS, PIXELS, STACKS),
     ),
     "single-res": ModelEntry(
         BOTH,
@@ -98,6 +137,30 @@ MODELS: dict[str, ModelEntry] = {
         "Table 1, Fig. 3, after Sterpu et al. (2018)",
         "single_res",
         (*ENCODER, *BRFF, *FINETUNING),
+    ),
+    "probe-ao": ModelEntry(
+        ("audio",),
+        "linear probe of a network's layers, weighted, on sound",
+        "Table 2, after Tseng et al. (2024)",
+        "probe",
+        (*PROBE, *FINETUNING),
+        kinds=(STACKS, VECTORS),
+    ),
+    "probe-vo": ModelEntry(
+        ("visual",),
+        "the same on sight",
+        "Table 2, after Tseng et al. (2024)",
+        "probe",
+        (*PROBE, *FINETUNING),
+        kinds=(STACKS, VECTORS),
+    ),
+    "probe": ModelEntry(
+        BOTH,
+        "the same on both, side by side",
+        "Table 2, after Tseng et al. (2024)",
+        "probe",
+        (*PROBE, *FINETUNING),
+        kinds=(STACKS, VECTORS),
     ),
     "logit-average": ModelEntry(
         BOTH,
@@ -160,13 +223,47 @@ def takes(name: str) -> tuple[str, ...]:
     return entry(name).takes
 
 
+def common_kinds(names: Sequence[str], modality: str) -> tuple[str, ...]:
+    """What a step of one modality may be, so that all of some models take it; vectors, where none is named.
+
+    Raises:
+        UsageError: nothing would do for all of them.
+    """
+    users = [name for name in names if modality in takes(name)]
+    if not users:
+        return (VECTORS,)
+    common = tuple(kind for kind in entry(users[0]).kinds if all(kind in entry(name).kinds for name in users))
+    if not common:
+        odd = next(name for name in users if not set(entry(name).kinds) & set(entry(users[0]).kinds))
+        raise UsageError(
+            f"{users[0]} takes {describe(entry(users[0]).kinds)}, {odd} {describe(entry(odd).kinds)}: "
+            "no stream suits both, train them by a command each"
+        )
+    return common
+
+
+def check_inputs(name: str, inputs: "Mapping[str, Input]") -> None:
+    """Raises UsageError where a model does not take what one step of a stream is."""
+    for modality in takes(name):
+        if inputs[modality].kind not in entry(name).kinds:
+            shape = " x ".join(map(str, inputs[modality].layout))
+            raise UsageError(
+                f"{name} takes {describe(entry(name).kinds)}, but a step of the {modality} stream is {shape}"
+                f"{' pixels' if inputs[modality].pixels else ''}"
+            )
+
+
 def build(config: "RunConfig", inputs: "Mapping[str, Input]", classes: int) -> "FusionModel":
     """Makes a model with fresh weights, drawn from torch's global generator.
 
     Args:
         inputs: for each modality that the model takes, what one step of its stream is.
         classes: C.
+
+    Raises:
+        UsageError: it does not take what a step of a stream is.
     """
+    check_inputs(config.model, inputs)
     module = import_module(f".{entry(config.model).file}", __package__)
     model: FusionModel = module.build(config, inputs, classes)
     return model

@@ -26,8 +26,8 @@ class Banded(Stream):
     """A stream with some features of every clip at a fixed value.
 
     Attributes:
-        masked: (n, l) bool on the CPU.
-        value: (l,) float32 on the CPU.
+        masked: (n, *shape of a step) bool on the CPU.
+        value: float32 on the CPU, of one step.
     """
 
     like: Stream = field(repr=False)
@@ -54,9 +54,9 @@ def with_proxies(features: Features) -> tuple[Features, list[str]]:
         name = f"{audio.name}@{KIND}={factor:g}"
         masked = torch.from_numpy(np.stack([masked_features(factor, audio.length, str(i)) for i in features.ids]))
         digest = hashlib.sha256(f"{features.digest} {name}".encode()).hexdigest()
-        variants[name] = Banded(
-            name, audio.rate_hz, audio.length, audio.lengths, audio.present, digest, audio, masked, mean
-        )
+        masked = masked.view(len(masked), *audio.shape)
+        facts = (audio.rate_hz, audio.shape, audio.pixels, audio.lengths, audio.present)
+        variants[name] = Banded(name, *facts, digest, audio, masked, mean.view(audio.shape))
         digests[name] = digest
         names.append(name)
     return replace(features, variants=variants, variant_digests=digests), names

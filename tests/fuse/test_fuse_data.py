@@ -119,7 +119,7 @@ def test_the_digest_depends_on_everything_that_shapes_a_run() -> None:
     ("change", "message"),
     [
         ({"audio": arrays([2] * 3)}, "audio has 3 entries, expected one for each of the 4 labels"),
-        ({"audio": [np.zeros((2, 3, 4), np.float32)] * 4}, "audio of clip 0: float32 \\(2, 3, 4\\)"),
+        ({"audio": [np.zeros((2, 3, 4, 5), np.float32)] * 4}, "audio of clip 0: float32 \\(2, 3, 4, 5\\)"),
         (
             {"audio": [*arrays([2] * 3), np.zeros((2, 4), np.float32)]},
             "audio of clip 3: float32 \\(2, 4\\), expected .* \\(T, 3\\)",
@@ -213,7 +213,7 @@ def test_without_a_budget_both_streams_share_half_of_what_is_free(
 
 
 def test_a_stream_without_any_step_gives_masks_of_nothing() -> None:
-    empty = Resident("a", 50.0, 3, torch.zeros(2, dtype=torch.int64), np.zeros(2, bool), "", torch.zeros(0, 3),
+    empty = Resident("a", 50.0, (3,), False, torch.zeros(2, dtype=torch.int64), np.zeros(2, bool), "", torch.zeros(0, 3),
                      torch.zeros(0, dtype=torch.bool), torch.zeros(2, dtype=torch.int64))  # fmt: skip
     steps = empty.batch(torch.tensor([0, 1]))
     assert (tuple(steps.values.shape), steps.mask.any().item()) == ((2, 1, 3), False)
@@ -272,7 +272,7 @@ def test_preferences_by_task(task: str, streams: list[str], expected: list[str])
 
 def test_a_store_without_a_fitting_stream_is_an_error() -> None:
     with pytest.raises(
-        UsageError, match=r"shelf: no visual stream of vectors to train on; streams: audio.hubert, mouth.roi"
+        UsageError, match=r"shelf: no visual stream of one vector a step to train on; streams: audio.hubert, mouth.roi"
     ):
         choose_streams(Shelf("emotion", "audio.hubert", "mouth.roi"), ("audio", "visual"), None, None)
 
