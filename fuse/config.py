@@ -206,7 +206,9 @@ def modality_of(config: RunConfig, variant: str) -> str:
 
 
 # The settings that only some models or balance methods look at.
-SPECIFIC = frozenset(name for entry in (*MODELS.values(), *BALANCES.values()) for name in entry.reads)
+SPECIFIC = frozenset(
+    name for reads in (*(e.reads for e in MODELS.values()), *(e.reads for e in BALANCES.values())) for name in reads
+)
 
 
 def canonical(config: RunConfig) -> RunConfig:

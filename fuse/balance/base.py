@@ -63,7 +63,7 @@ class Step:
             return losses(output, self.audio, self.visual, self.labels, *rest)
         own = losses(output, self.audio, self.visual, self.labels, *rest, self.mixed.share)
         other = losses(output, self.audio, self.visual, self.mixed.other, *rest, 1 - self.mixed.share)
-        return Losses(*(None if a is None else a + b for a, b in zip(own, other, strict=True)))
+        return Losses(own.result + other.result, summed(own.audio, other.audio), summed(own.visual, other.visual))
 
     @property
     def both(self) -> Tensor:
@@ -85,6 +85,11 @@ class Step:
                 self.model(self.audio, self.visual.absent()).result,
                 self.model(self.audio.absent(), self.visual).result,
             )
+
+
+def summed(own: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two shares of a loss."""
+    return None if own is None or other is None else own + other
 
 
 class Balance(nn.Module):

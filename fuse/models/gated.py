@@ -34,8 +34,8 @@ class Gated(FusionModel):
         h_audio, h_visual = self.audio_map(z_audio).tanh(), self.visual_map(z_visual).tanh()
         gate = self.gate(torch.cat([z_audio, z_visual], 1)).sigmoid()
         gate = gate.masked_fill(~visual.present[:, None], 1.0).masked_fill(~audio.present[:, None], 0.0)
-        answers = (self.answer(h) for h in (gate * h_audio + (1 - gate) * h_visual, h_audio, h_visual))
-        return Output(*answers, alpha=None, pooled_audio=z_audio, pooled_visual=z_visual)
+        result = self.answer(gate * h_audio + (1 - gate) * h_visual)
+        return Output(result, self.answer(h_audio), self.answer(h_visual), None, z_audio, z_visual)
 
     def answer(self, hidden: Tensor) -> Tensor:
         """(b, d) -> (b, c) log-probabilities."""

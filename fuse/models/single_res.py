@@ -38,7 +38,7 @@ class SingleRes(FusionModel):
         sound = torch.where((silent[:, None] & first)[..., None], self.silence, sound)
         mask = mask | (silent[:, None] & first)
         sight = self.visual(visual)
-        sight = self.dropout(sight + positions(*sight.shape[1:], self.visual.rate_hz, sight.device))
+        sight = self.dropout(sight + positions(sight.shape[1], sight.shape[2], self.visual.rate_hz, sight.device))
         fused = self.audio_brff(sound, sight, visual.mask)
         return Output(torch.log_softmax(self.head(self.audio.pool(fused, mask)), -1))
 
