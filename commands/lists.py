@@ -7,10 +7,10 @@ import click
 
 @click.command()
 def models() -> None:
-    """The fusion models, a line each."""
+    """The fusion models, a line each, and where each comes from."""
     from ..fuse.models.table import MODELS
 
-    show((name, entry.summary) for name, entry in MODELS.items())
+    show((name, f"{entry.summary} [{entry.source}]") for name, entry in MODELS.items())
 
 
 @click.command()

@@ -107,7 +107,8 @@ def train(
 
     Raises:
         Diverged: the loss became NaN or infinite; the best weights before it are in `unfinished`.
-        UsageError: a split has no clip with the model's modality.
+        UsageError: a split has no clip with the model's modality, the model does not take what a step of a stream is, or it is not
+            trained itself and no branches were given.
     """
     place = torch.device(device)
     modalities = takes(config.model)
@@ -132,6 +133,10 @@ def train(
             return dev_figures(answers) | quick_contribution(model, features, dev_clips, modalities)
 
         if config.total_epochs == 0:  # no more than the trained branches that it starts from
+            if not branches:
+                raise UsageError(
+                    f"{config.model} is not trained itself: it needs the trained branches that it starts from"
+                )
             now.best = {"phase": "start", "epoch": 0, "lr": 0.0, **judge()}
             now.history, now.weights = [now.best], model.state_dict()
         for phase, (name, epochs, lr) in enumerate(phases(config)):

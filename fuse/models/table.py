@@ -109,7 +109,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "bgru-ao": ModelEntry(
         ("audio",),
-        "the same with a 2-layer bidirectional GRU; or that GRU on cached vectors",
+        "3-D convolution, ResNet-34 and a 2-layer bidirectional GRU on the cube; or that GRU on cached vectors",
         "Sec. 4.2, Table 1, after Chung et al. (2014)",
         "bgru",
         (*FRONT, *GRU, *FINETUNING),
@@ -165,7 +165,7 @@ MODELS: dict[str, ModelEntry] = {
     "logit-average": ModelEntry(
         BOTH,
         "the mean of what balancemla-ao and balancemla-vo say, each trained alone",
-        "-",
+        "the plainest baseline",
         "average",
         (*ENCODER, *PRETRAINING),
         heads=True,

@@ -96,7 +96,19 @@ def tiny() -> Callable[..., RunConfig]:
     """A configuration that trains in a fraction of a second."""
 
     def make(model: str, **wishes: Any) -> RunConfig:
-        small = dict(layers=1, width=16, heads=2, epochs=6, lr=5e-3, finetune_epochs=2, finetune_lr=1e-3, batch_size=32)
+        small = dict(
+            layers=1,
+            width=16,
+            heads=2,
+            gru_units=16,
+            front_width=2,
+            resnet_depth=18,
+            epochs=6,
+            lr=5e-3,
+            finetune_epochs=2,
+            finetune_lr=1e-3,
+            batch_size=32,
+        )
         return run_config(model, **{"audio": "audio.arrays", "visual": "visual.arrays", **small, **wishes})
 
     return make

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.choice import choose_streams
 from bmla.fuse.data import Draw, Features, features_from_store
-from bmla.fuse.models.base import Steps
+from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.stream import Resident
 from bmla.store import open_store
 from bmla.store.errors import StreamNotFound, UsageError
@@ -337,3 +337,37 @@ def test_noise_variants_come_from_the_store_with_their_own_digests(noisy_store: 
         UsageError, match=r"mouth.roi@blur=1 is no noise variant of audio.logspec or mouth.dct; the store has"
     ):
         features_from_store(store, "audio.logspec", "mouth.dct", variants=["mouth.roi@blur=1"])
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3)])
+def test_statistics_of_pictures_are_those_of_all_valid_pixels_of_a_colour(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.integers(0, 256, (t, *shape), np.uint8) for t in (3, 1, 4, 2)]
+    valid = [np.arange(len(c)) != 1 for c in clips]
+    features = features_from_arrays([0, 1, 0, 1], SPLIT, visual=clips, visual_valid=valid)
+    stream = features.stream("visual")
+    assert stream.input == Input(int(np.prod(shape)), 25.0, shape, pixels=True)
+    mean, std = stream.statistics(np.array([0, 2, 3]))
+    pixels = np.concatenate([clips[i][valid[i]].reshape(-1, 3 if len(shape) == 3 else 1) for i in (0, 2, 3)])
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std(0), rtol=1e-6)
+    batch = stream.batch(torch.tensor([1, 2]))
+    assert (batch.values.dtype, tuple(batch.values.shape)) == (torch.uint8, (2, 4, *shape))
+
+
+def test_statistics_of_stacks_are_those_of_each_number() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(t, 3, 2)).astype(np.float32) for t in (3, 1, 4, 2)]
+    features = features_from_arrays([0, 1, 0, 1], SPLIT, audio=clips)
+    mean, std = features.stream("audio").statistics(np.arange(4))
+    every = np.concatenate(clips)
+    np.testing.assert_allclose(mean, every.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(std, every.std(0), rtol=1e-5)
+
+
+def test_pictures_stay_bytes_wherever_they_are_kept(tiny_store: Path) -> None:
+    store = open_store(tiny_store)
+    for tier in ("ram", "mmap"):
+        features = features_from_store(store, "audio.logspec", "mouth.roi", models=["concat"], tier=tier)
+        steps = features.stream("visual").batch(torch.tensor([2, 0, 1]))
+        assert (steps.values.dtype, tuple(steps.values.shape[2:])) == (torch.uint8, (4, 4))

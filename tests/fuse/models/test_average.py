@@ -15,6 +15,7 @@ from bmla.fuse.models.base import FusionModel, Input, Output, Steps
 from bmla.fuse.models.table import build
 from bmla.fuse.recipes import run_config
 from bmla.fuse.sweep import run_sweep
+from bmla.fuse.train import train
 from bmla.store.errors import UsageError
 
 INPUTS = {"audio": Input(6, 50.0), "visual": Input(5, 25.0)}
@@ -100,6 +101,11 @@ def test_the_logit_average_is_what_both_trained_models_say_and_shares_their_runs
     torch.testing.assert_close(
         torch.from_numpy(run.predictions.result), torch.from_numpy(alone / 2).log_softmax(1), atol=1e-5, rtol=1e-5
     )
+
+
+def test_untrained_branches_are_not_averaged(features: Features, tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(UsageError, match="logit-average is not trained itself: it needs the trained branches"):
+        train(tiny("logit-average"), features)
 
 
 def test_only_what_is_complete_without_training_may_do_without() -> None:

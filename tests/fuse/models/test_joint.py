@@ -1,18 +1,12 @@
 """Late fusion against sums that are written out."""
 
-from collections.abc import Callable
-from dataclasses import replace
-
-import pytest
 import torch
 
 from bmla.fuse.config import RunConfig
-from bmla.fuse.data import Features
 from bmla.fuse.models.base import Input, Output, Steps
 from bmla.fuse.models.joint import CosineHead, Joint
 from bmla.fuse.models.table import build
 from bmla.fuse.recipes import run_config
-from bmla.fuse.train import train
 
 INPUTS = {"audio": Input(6, 50.0), "visual": Input(5, 25.0)}
 
@@ -89,9 +83,3 @@ def test_the_answers_of_joint_are_not_trained_and_those_of_joint_aux_are() -> No
     assert (run_config("joint").lambda_audio, run_config("joint").lambda_visual) == (0, 0)
     assert run_config("joint", lambda_audio=0.5).lambda_audio == 0.5
     assert (run_config("joint-aux").lambda_audio, run_config("joint-aux").lambda_visual) == (1, 1)
-
-
-@pytest.mark.parametrize("name", ["joint", "joint-aux", "gated", "film", "shared-head"])
-def test_it_learns(features: Features, tiny: Callable[..., RunConfig], name: str) -> None:
-    config = replace(tiny(name), epochs=4)
-    assert train(config, features).best["dev_accuracy"] > 0.6
