@@ -12,6 +12,7 @@ from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import encoders, models
 from .commands.store import store
+from .commands.weights import weights
 from .store.errors import BmlaError
 
 EXAMPLES = """\b
@@ -57,5 +58,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, store, models, encoders, datasets, doctor):
+for command in (demo, extract, fuse, store, models, encoders, datasets, weights, doctor):
     main.add_command(command)
