@@ -169,10 +169,10 @@ def usable(features: Features, where: str) -> Features:
 
 
 def check_fit(store: "Store", spec: StreamSpec, modality: str) -> None:
-    """Raises UsageError unless the stream has one vector a step, of this modality; names the streams that have."""
+    """Raises UsageError unless the stream has one vector a step, of this modality or of both; names the streams that have."""
     fitting = vector_streams(store, modality)
     known = f"{modality} streams that fit: {', '.join(fitting) or 'none, extract one first'}"
-    if spec.modality != modality:
+    if spec.modality not in (modality, "audio-visual"):  # of both: only where it is asked for by name
         raise UsageError(f"stream {spec.name} is {spec.modality}, not {modality}; {known}")
     if len(spec.feature_shape) != 1 or spec.dtype == "uint8":
         shape = " x ".join(map(str, spec.feature_shape))

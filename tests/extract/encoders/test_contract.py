@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bmla.extract.encoders.base import Encoder, Features, encode
+from bmla.extract.encoders.base import Both, Encoder, Features, Pictures, encode
 from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
 from bmla.store.errors import UnknownName, UsageError
 from bmla.store.spec import StreamSpec, check_stream_name
@@ -25,11 +25,16 @@ MODELS = {  # weights that no package carries
     "face.vgg16": "random:vgg16-small",
     "face.image": "random:dinov2-tiny",
     "mouth.image": "random:dinov2-tiny",
+    "audio.avhubert": "random:avhubert-tiny",
+    "mouth.avhubert": "random:avhubert-tiny",
+    "av.avhubert": "random:avhubert-tiny",
 }
 PARAMETERS: dict[str, dict[str, Any]] = {  # small pictures where a network is slow
     "face.vggface2": {"input_px": 80},
     "face.casia": {"input_px": 80, "align": "similarity", "colour": "grey"},
     "face.vgg16": {"crop_px": 32},
+    "mouth.avhubert": {"crop_px": 32},
+    "av.avhubert": {"crop_px": 32, "layer": "0,3"},
 }
 DURATIONS_S = (0.025, 0.04, 0.1, 0.2, 0.33, 0.48)
 HEAVY = ("torch", "torchvision", "transformers", "facenet_pytorch", "cv2", "dlib", "scipy", "huggingface_hub")
@@ -51,7 +56,19 @@ def encoder(stream: str) -> Encoder:
 
 @pytest.fixture
 def make_clip(encoder: Encoder, make_sound: Callable, make_sight: Callable) -> Callable[[float, int], Any]:
-    return make_sound if encoder.takes == "sound" else make_sight
+    def make_both(duration_s: float, seed: int = 0) -> Both:
+        return Both(make_sound(duration_s, seed), make_sight(duration_s, seed))
+
+    def make_pictures(duration_s: float, seed: int = 0) -> Pictures:
+        sight = make_sight(duration_s, seed)
+        return Pictures(sight.frames, sight.valid)
+
+    return {"sound": make_sound, "sight": make_sight, "pictures": make_pictures}.get(encoder.takes, make_both)
+
+
+def parts(clip: Any) -> list[Any]:
+    """What a clip consists of."""
+    return [clip.sound, clip.sight] if isinstance(clip, Both) else [clip]
 
 
 def close(a: Features, b: Features) -> None:
@@ -116,8 +133,9 @@ def test_no_clips_give_no_features(encoder: Encoder) -> None:
 def test_input_is_left_as_it_was(encoder: Encoder, make_clip: Callable) -> None:
     clip, same = make_clip(0.2, 6), make_clip(0.2, 6)
     encode(encoder, [clip])
-    for name, value in vars(clip).items():
-        np.testing.assert_array_equal(value, getattr(same, name))
+    for whole, other in zip(parts(clip), parts(same), strict=True):
+        for name, value in vars(whole).items():
+            np.testing.assert_array_equal(value, getattr(other, name))
 
 
 def test_validity_passes_through_and_invalid_steps_have_values(encoder: Encoder, make_clip: Callable) -> None:
@@ -126,6 +144,7 @@ def test_validity_passes_through_and_invalid_steps_have_values(encoder: Encoder,
     if encoder.takes == "sound":
         assert features.valid.all()
         return
+    clip = parts(clip)[-1]
     every = round(25 / encoder.rate_hz)
     np.testing.assert_array_equal(features.valid, clip.valid[::every])
     assert 0 < features.valid.sum() < len(features.valid)
@@ -137,7 +156,7 @@ def test_validity_passes_through_and_invalid_steps_have_values(encoder: Encoder,
 def test_description_fits_the_stream_specification(stream: str, encoder: Encoder) -> None:
     entry, described = find(stream), encoder.describe()
     assert set(described) <= {"weights", "parameters", "crop", "versions"}
-    assert ("crop" in described) == (encoder.takes == "sight")
+    assert ("crop" in described) == ("sight" in encoder.takes)
     assert entry.takes == encoder.takes
     spec = StreamSpec(
         name=stream,
@@ -164,7 +183,9 @@ def test_description_names_no_machine(encoder: Encoder) -> None:
 def test_table_is_in_order(stream: str) -> None:
     entry = find(stream)
     assert check_stream_name(stream) == stream
-    assert (entry.modality, entry.takes) in {("audio", "sound"), ("visual", "sight")}
+    assert entry.modality == {"sound": "audio", "sight": "visual", "pictures": "visual"}.get(
+        entry.takes, "audio-visual"
+    )
     assert entry.description
     assert "\n" not in entry.description
     assert entry.needs_weights == (stream in MODELS)
