@@ -14,6 +14,11 @@ FINDERS: dict[str, Callable[[Sequence[Path]], Path]] = {
     "face.casia": partial(find_facenet, "casia-webface"),
     "face.vgg16": find_vgg16,
     **{f"{part}.avhubert": partial(find_upstream, "avhubert-base") for part in ("audio", "mouth", "av")},
+    **{
+        f"{part}.{name}": partial(find_upstream, name)
+        for name in ("avbert", "mavil")
+        for part in ("audio", "video", "av")
+    },
 }
 
 

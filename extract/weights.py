@@ -42,6 +42,8 @@ VGG16_HOW = f"put the state dict of torchvision's vgg16(num_classes=1024) into W
 UPSTREAM_FILES = {  # a model's name: the published checkpoint, where it is
     "avhubert-base": ("base_lrs3_iter5.pt", "https://facebookresearch.github.io/av_hubert/"),
     "avhubert-large": ("large_vox_iter5.pt", "https://facebookresearch.github.io/av_hubert/"),
+    "avbert": ("checkpoint.pyth", "https://github.com/roger-tseng/av-superb (upstream_models/avbert/hubconf.py)"),
+    "mavil": ("mavil_as_pt_ft_a+v.pth", "https://github.com/roger-tseng/av-superb (upstream_models/mavil/hubconf.py)"),
 }
 
 RETINAFACE_FILES = ("mobilenet0.25_Final.pth", "Resnet50_Final.pth")

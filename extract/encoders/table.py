@@ -178,6 +178,22 @@ def _avhubert(request: Request) -> "Encoder":
     return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
 
 
+def _avbert(request: Request) -> "Encoder":
+    from ..upstreams.loading import open_upstream
+    from .avbert import AvBertEncoder
+
+    loaded = open_upstream(request.model, "avbert", request.weights)
+    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+
+
+def _mavil(request: Request) -> "Encoder":
+    from ..upstreams.loading import open_upstream
+    from .mavil import MavilEncoder
+
+    loaded = open_upstream(request.model, "mavil", request.weights)
+    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+
+
 def _roi(request: Request) -> "Encoder":
     from .roi import RoiEncoder
 
@@ -231,6 +247,8 @@ def _upstream_entry(
 
 
 AVHUBERT_MODELS = 'avhubert-base (default), avhubert-large, a converted file, or "random:avhubert-tiny"'
+AVBERT_MODELS = 'avbert (default), a converted file, or "random:avbert-tiny"'
+MAVIL_MODELS = 'mavil (default), a converted file, or "random:mavil-tiny"'
 
 TABLE: dict[str, Entry] = {
     "audio.logspec": Entry(
@@ -276,6 +294,24 @@ TABLE: dict[str, Entry] = {
     ),
     "av.avhubert": _upstream_entry(
         "avhubert", "AV-HuBERT over both at once", "sound+sight", _avhubert, AvHubertSightOptions, AVHUBERT_MODELS
+    ),
+    "audio.avbert": _upstream_entry(
+        "avbert", "AVBERT (Lee et al. 2021) over ten views of the sound", "sound", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "video.avbert": _upstream_entry(
+        "avbert", "AVBERT over ten views of the whole picture", "pictures", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "av.avbert": _upstream_entry(
+        "avbert", "AVBERT over both at once", "sound+pictures", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "audio.mavil": _upstream_entry(
+        "mavil", "MAViL (Huang et al. 2023) over ten seconds of sound", "sound", _mavil, SpeechOptions, MAVIL_MODELS
+    ),
+    "video.mavil": _upstream_entry(
+        "mavil", "MAViL over four seconds of whole pictures", "pictures", _mavil, SpeechOptions, MAVIL_MODELS
+    ),
+    "av.mavil": _upstream_entry(
+        "mavil", "MAViL over both at once", "sound+pictures", _mavil, SpeechOptions, MAVIL_MODELS
     ),
     "face.vggface2": _sight_entry(
         "vggface2",

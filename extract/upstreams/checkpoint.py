@@ -63,13 +63,16 @@ class Plain(dict[Any, Any]):
 class Inert:
     """Stands for an object of any other class: keeps what it was made of, does nothing."""
 
-    def __init__(self, *args: Any, **words: Any):
-        self.args, self.state = args, None
+    args: tuple[Any, ...]
+    state: Any
+    items: dict[Any, Any]
 
     def __new__(cls, *args: Any, **words: Any) -> "Inert":
         made = super().__new__(cls)
-        made.args, made.state = args, None
+        made.args, made.state, made.items = args, None, {}
         return made
+
+    def __init__(self, *args: Any, **words: Any): ...
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -81,7 +84,8 @@ class Inert:
 
     def extend(self, items: Any) -> None: ...
 
-    def __setitem__(self, key: Any, value: Any) -> None: ...
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -102,12 +106,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def unwrapped(node: Any) -> Any:
-    """What an inert object stands for: omegaconf's nodes, a Namespace, an Enum's member."""
+    """What an inert object stands for: a dictionary of another class, omegaconf's nodes, a Namespace, an Enum's member."""
     for _ in range(DEEPEST):
         if not isinstance(node, Inert):
             return node
         state = node.state
-        if isinstance(state, Mapping):
+        if node.items:
+            node = node.items
+        elif isinstance(state, Mapping):
             inner = next((key for key in ("_content", "_val") if key in state), None)
             node = state if inner is None else state[inner]
         else:

@@ -25,9 +25,9 @@ RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded model, and where it came from (as in the stream specification)."""
+    """A loaded model, a torch module that has its config, and where it came from (as in the stream specification)."""
 
-    model: nn.Module
+    model: Any
     weights: dict[str, Any]
 
 

@@ -29,7 +29,7 @@ class Match:
         wrong: there with another shape: key, shape there, shape expected.
         strange: beside the needed ones, in a part that the model computes with: name and shape.
         unused: of training or of other parts: name and shape.
-        unlike: repeated under another name with other numbers.
+        unlike: where numbers contradict each other, such as a part that is repeated with others; a sentence each.
         settings: path, value there (None: the checkpoint does not say), value expected.
     """
 
@@ -82,7 +82,7 @@ def match(checkpoint: Checkpoint, upstream: Upstream) -> Match:
         elif original is not None:
             same = checkpoint.tensors.get(prefix + original)
             if same is None or not torch.equal(same, tensor):
-                unlike.append(f"{name} is not {original}")
+                unlike.append(f"{name} is not {original}, as it should be")
         elif name not in expected:
             known = upstream.unused.fullmatch(name) or name.split(".")[0] not in parts
             (unused if known else strange).append((name, shape))
@@ -90,6 +90,11 @@ def match(checkpoint: Checkpoint, upstream: Upstream) -> Match:
             wrong.append((name, shape, expected[name]))
         else:
             tensors[name] = tensor
+    if upstream.contradictions:
+        whole = {
+            key.removeprefix(prefix): tensor for key, tensor in checkpoint.tensors.items() if key.startswith(prefix)
+        }
+        unlike += upstream.contradictions(whole)
     there = {*tensors, *(key for key, *_ in wrong)}
     return Match(
         prefix=prefix,
@@ -111,7 +116,7 @@ def report_lines(found: Match) -> Iterator[str]:
         ("missing", [(key, f"expected {shape}") for key, shape in found.missing]),
         ("wrong shape", [(key, f"{got}, expected {want}") for key, got, want in found.wrong]),
         ("not known", [(key, str(shape)) for key, shape in found.strange]),
-        ("not a copy", [(text, "") for text in found.unlike]),
+        ("contradiction", [(text, "") for text in found.unlike]),
     ):
         yield from _table(what, rows)
     yield from _groups(found.unused)
@@ -128,7 +133,7 @@ def problem(found: Match) -> str:
         (len(found.missing), "keys missing"),
         (len(found.wrong), "of another shape"),
         (len(found.strange), "not known"),
-        (len(found.unlike), "that should be copies and are not"),
+        (len(found.unlike), "contradictions"),
         (sum(there is not None and there != wanted for _, there, wanted in found.settings), "settings unlike"),
     ]
     return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -172,6 +172,8 @@ def test_inventory_names_every_model_and_what_is_missing(tmp_path: Path) -> None
         "FaceNet casia-webface",
         "avhubert-base, converted",
         "avhubert-large, converted",
+        "avbert, converted",
+        "mavil, converted",
         "VGG-16 for faces",
     }
     assert all(row.path is None or row.path.is_file() for row in rows.values())

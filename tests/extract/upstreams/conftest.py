@@ -71,6 +71,80 @@ def avhubert_shapes(
     return shapes | norm("encoder.layer_norm", width) | linear("final_proj", width, 256)
 
 
+def avbert_shapes(
+    width: int, inner: int, rank: int, positions: int, visual: int, audio: int, blocks: tuple[int, ...] = (3, 4, 6, 3)
+) -> Shapes:
+    """A checkpoint of avbert/models (AV-SUPERB's upstream_models/avbert): the shared Transformer stands there four times."""
+    shapes: Shapes = {"visual_conv.s1.pathway0_stem.conv.weight": (visual, 3, 5, 7, 7)}
+    shapes |= batch_norm("visual_conv.s1.pathway0_stem.bn", visual)
+    before, temporal = visual, (1, 1, 3, 3)
+    for stage, (count, kernel) in enumerate(zip(blocks, temporal, strict=True)):
+        narrow = visual * 2**stage
+        for block in range(count):
+            name = f"visual_conv.s{stage + 2}.pathway0_res{block}"
+            if block == 0:
+                shapes[f"{name}.branch1.weight"] = (4 * narrow, before, 1, 1, 1)
+                shapes |= batch_norm(f"{name}.branch1_bn", 4 * narrow)
+            shapes[f"{name}.branch2.a.weight"] = (narrow, before, kernel, 1, 1)
+            shapes[f"{name}.branch2.b.weight"] = (narrow, narrow, 1, 3, 3)
+            shapes[f"{name}.branch2.c.weight"] = (4 * narrow, narrow, 1, 1, 1)
+            for part, channels in (("a", narrow), ("b", narrow), ("c", 4 * narrow)):
+                shapes |= batch_norm(f"{name}.branch2.{part}_bn", channels)
+            before = 4 * narrow
+    shapes |= linear("visual_fc", before, width) | norm("visual_norm", width)
+    shapes["audio_conv.s1.stem.conv1.weight"] = (audio, 1, 9, 1)
+    shapes["audio_conv.s1.stem.conv2.weight"] = (audio, audio, 1, 9)
+    shapes |= batch_norm("audio_conv.s1.stem.bn1", audio) | batch_norm("audio_conv.s1.stem.bn2", audio)
+    before = audio
+    for stage, count in enumerate(blocks):
+        narrow = audio * 2**stage
+        for block in range(count):
+            name = f"audio_conv.s{stage + 2}.res{block}"
+            if block == 0:
+                shapes[f"{name}.branch1.weight"] = (4 * narrow, before, 1, 1)
+                shapes |= batch_norm(f"{name}.branch1_bn", 4 * narrow)
+            kernels = {"b1": (3, 1), "b2": (1, 3)} if stage < 2 else {"b": (3, 3)}
+            shapes[f"{name}.branch2.a.weight"] = (narrow, before, 1, 1)
+            shapes |= {f"{name}.branch2.{part}.weight": (narrow, narrow, *size) for part, size in kernels.items()}
+            shapes[f"{name}.branch2.c.weight"] = (4 * narrow, narrow, 1, 1)
+            for part in ("a", *kernels):
+                shapes |= batch_norm(f"{name}.branch2.{part}_bn", narrow)
+            shapes |= batch_norm(f"{name}.branch2.c_bn", 4 * narrow)
+            before = 4 * narrow
+    shapes |= linear("audio_fc", before, width) | norm("audio_norm", width)
+    shapes["summary_encoding.bos_embeddings.weight"] = (2, width)
+    for name in ("single_visual_embeddings", "single_audio_embeddings", "multi_embeddings"):
+        shapes[f"{name}.position_embeddings.weight"] = (positions, width)
+        shapes |= norm(f"{name}.LayerNorm", width)
+    shapes["multi_embeddings.token_type_embeddings.weight"] = (2, width)
+    for copy in ("transformer", "single_visual_transformer", "single_audio_transformer", "multi_transformer"):
+        layer = f"{copy}.encoder.albert_layer_groups.0.albert_layers.0"
+        shapes |= norm(f"{layer}.full_layer_layer_norm", width) | norm(f"{layer}.attention.LayerNorm", width)
+        parts = {f"attention.factor_{part}": (width, width) for part in ("query", "key", "value", "dense")}
+        for part, (length, out) in {**parts, "factor_ffn": (width, inner), "factor_ffn_output": (inner, width)}.items():
+            for group in range(3):
+                shapes[f"{layer}.{part}.ms{group}_linear.weight"] = (rank, length)
+                shapes[f"{layer}.{part}.orthogonal_ms{group}_linear.A"] = (rank, rank)
+                shapes[f"{layer}.{part}.orthogonal_ms{group}_linear.base"] = (rank, rank)
+            shapes |= linear(f"{layer}.{part}.s_linear", rank, out)
+    return shapes | linear("head.projection", 2 * width, 32)
+
+
+def mavil_shapes(layers: int, layers_av: int, width: int, patch: int, heard: int, seen: int) -> Shapes:
+    """The checkpoint mavil_as_pt_ft_a+v.pth, by upstream_models/mavil/models_vitmm.py and timm's blocks."""
+    shapes: Shapes = {"cls_token": (1, 1, width), "cls_token_v": (1, 1, width)}
+    shapes |= {"pos_embed": (1, heard + 1, width), "pos_embed_v": (1, seen + 1, width)}
+    shapes |= {"patch_embed.proj.weight": (width, 1, patch, patch), "patch_embed.proj.bias": (width,)}
+    shapes |= {"patch_embed_v.proj.weight": (width, 3, 2, patch, patch), "patch_embed_v.proj.bias": (width,)}
+    for blocks, count in (("blocks", layers), ("blocks_v", layers), ("blocks_av", layers_av)):
+        for number in range(count):
+            name = f"{blocks}.{number}"
+            shapes |= norm(f"{name}.norm1", width) | norm(f"{name}.norm2", width)
+            shapes |= linear(f"{name}.attn.qkv", width, 3 * width) | linear(f"{name}.attn.proj", width, width)
+            shapes |= linear(f"{name}.mlp.fc1", width, 4 * width) | linear(f"{name}.mlp.fc2", 4 * width, width)
+    return shapes | norm("fc_norm_av", 2 * width) | linear("head_av", 2 * width, 527)
+
+
 def seeded(shapes: Shapes, seed: int = 0) -> dict[str, torch.Tensor]:
     """Numbers of a size at which no layer blows up; variances are positive."""
     generator = torch.Generator().manual_seed(seed)
@@ -92,6 +166,16 @@ def seeded(shapes: Shapes, seed: int = 0) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="session")
 def shapes_of_avhubert() -> Callable[..., Shapes]:
     return avhubert_shapes
+
+
+@pytest.fixture(scope="session")
+def shapes_of_avbert() -> Callable[..., Shapes]:
+    return avbert_shapes
+
+
+@pytest.fixture(scope="session")
+def shapes_of_mavil() -> Callable[..., Shapes]:
+    return mavil_shapes
 
 
 @pytest.fixture(scope="session")
