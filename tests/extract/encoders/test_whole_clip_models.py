@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from bmla.extract.encoders.avbert import AvBertInput, cuts, slack, view_starts
 from bmla.extract.encoders.base import Both, Pictures, Sound, encode
-from bmla.extract.encoders.mavil import shown_frames
+from bmla.extract.encoders.mavil import MavilInput, shown_frames
 from bmla.extract.encoders.spectra import kaldi_log_mel, stretched_log_mel
 from bmla.extract.encoders.table import build
 from bmla.extract.upstreams.avbert import AUDIO, VISUAL, AvBertConfig
@@ -108,6 +108,7 @@ def test_mavil_sees_and_hears_the_protocols_clip(frames: int, samples: int) -> N
     count = min(len(bands), config.columns)
     filled[:count] = torch.tensor(bands[:count])
     filled = (filled - filled.mean()) / (2 * filled.std())
+    np.testing.assert_allclose(MavilInput(config).spectrum(sound), filled.numpy(), rtol=1e-5, atol=1e-6)
 
     shown = [int(12.5 * k) for k in range(max(1, int(frames / 12.5)))]
     shown = (shown * config.frames)[: config.frames]
