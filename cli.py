@@ -14,6 +14,7 @@ from .commands.lists import balances, encoders, models
 from .commands.report import report
 from .commands.reproduce import reproduce
 from .commands.store import store
+from .commands.weights import weights
 from .store.errors import BmlaError
 
 EXAMPLES = """\b
@@ -59,5 +60,7 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, doctor):
+for command in (
+    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor
+):  # fmt: skip
     main.add_command(command)

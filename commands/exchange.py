@@ -88,7 +88,7 @@ def export(
     metavar="NAME",
     help="The stream's name; of an export of bmla: only these.  [default: all]",
 )
-@click.option("--modality", metavar="NAME", help="audio or visual.")
+@click.option("--modality", metavar="NAME", help="audio, visual or audio-visual.")
 @click.option("--rate-hz", type=float, metavar="HZ", help="Steps per second.")
 @click.option("--values", metavar="KEY", help="Features: N x T x L, or steps x L with --offsets.")
 @click.option("--lengths", metavar="KEY", help="Steps of each clip.  [default: all T]")

@@ -10,6 +10,7 @@ import click
 from ..extract.datasets import table as datasets
 from ..extract.encoders import table as encoders
 from ..store.errors import UsageError
+from .derive import derive
 from .options import STORES, device_of, key_values, split_names
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
   bmla extract --dataset grid --stream audio.logspec,audio.logspec@white=10,audio.logspec@mask=0.4
   bmla extract --dataset lrw --stream mouth.roi --mouth-box 79,115,175,211
   bmla extract --dataset manifest --root clips.csv --dry-run
+  bmla extract --store stores/lrw.zarr --derive pca:128 --stream audio.hubert
 
 Killed or stopped? Run the same command again: it goes on after the last finished shard.
 """
@@ -35,9 +37,8 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
 @click.command(epilog=EXAMPLES)
 @click.option(
     "--dataset",
-    required=True,
     type=click.Choice(sorted(datasets.ADAPTERS)),
-    help="Which data set; see `bmla datasets`.",
+    help="Which data set; see `bmla datasets`.  [required, but for --derive]",
 )
 @click.option(
     "--root",
@@ -149,6 +150,12 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     metavar="SHARE",
     help="Exit with 1 when a larger share of the clips failed.",
 )
+@click.option(
+    "--derive",
+    "derivation",
+    metavar="HOW",
+    help="Make new streams of those of --store: pca:128, standardise (by the training split alone) or subsample:2.",
+)
 @click.option("--retry-failed", is_flag=True, help="Also try the clips again that failed.")
 @click.option(
     "--compile",
@@ -161,7 +168,7 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def extract(
-    dataset: str,
+    dataset: str | None,
     root: Path | None,
     store: Path | None,
     streams: tuple[str, ...],
@@ -187,6 +194,7 @@ def extract(
     shard_size: int | None,
     compression: str,
     max_failed: str,
+    derivation: str | None,
     retry_failed: bool,
     compiled: bool,
     profile: bool,
@@ -200,6 +208,12 @@ def extract(
     reason and left out; nothing is made up.
     """
     allowed = share(max_failed)
+    if derivation is not None:
+        if derive(derivation, store, tuple(stream_names(split_names(streams))), compression, as_json, quiet) > allowed:
+            raise click.exceptions.Exit(1)
+        return
+    if dataset is None:
+        raise click.MissingParameter(param_hint="--dataset", param_type="option")
     devices = devices_of(device, gpus, cluster)
     if compiled and not devices:
         raise UsageError("--compile: only networks on a GPU are compiled: add --gpu 0")
@@ -312,12 +326,7 @@ def chosen_streams(given: tuple[str, ...], store: Path, folders: tuple[Path, ...
     if given:
         from ..extract.noise.table import parse
 
-        names: list[str] = []
-        for word in given:  # noises of one stream are separated by commas too
-            if "=" in word and "@" not in word and names:
-                names[-1] += f",{word}"
-            else:
-                names.append(word)
+        names = stream_names(given)
         for name in names:
             parse(name)
         return tuple(names)
@@ -332,6 +341,17 @@ def chosen_streams(given: tuple[str, ...], store: Path, folders: tuple[Path, ...
             f"without {', '.join(missing)}: the weights are not here (`bmla doctor` says how to get them)", err=True
         )
     return tuple(chosen)
+
+
+def stream_names(words: tuple[str, ...]) -> list[str]:
+    """Names that were split at commas, which also stand between the noises of one stream."""
+    names: list[str] = []
+    for word in words:
+        if "=" in word and "@" not in word and names:
+            names[-1] += f",{word}"
+        else:
+            names.append(word)
+    return names
 
 
 def share(text: str) -> float:

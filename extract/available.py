@@ -6,13 +6,19 @@ from pathlib import Path
 
 from ..store.errors import WeightsNotFound
 from .encoders.table import TABLE
-from .weights import HF_DEFAULTS, find_facenet, find_hf_folder, find_vgg16
+from .weights import HF_DEFAULTS, find_facenet, find_hf_folder, find_upstream, find_vgg16
 
 FINDERS: dict[str, Callable[[Sequence[Path]], Path]] = {
     **{stream: partial(find_hf_folder, model) for stream, model in HF_DEFAULTS.items()},
     "face.vggface2": partial(find_facenet, "vggface2"),
     "face.casia": partial(find_facenet, "casia-webface"),
     "face.vgg16": find_vgg16,
+    **{f"{part}.avhubert": partial(find_upstream, "avhubert-base") for part in ("audio", "mouth", "av")},
+    **{
+        f"{part}.{name}": partial(find_upstream, name)
+        for name in ("avbert", "mavil")
+        for part in ("audio", "video", "av")
+    },
 }
 
 

@@ -177,7 +177,7 @@ def look_for_faces(batch: Batch, tools: Tools, feeding: Feeders) -> None:
     placed = answers(batch, "wait: decode")
     with times.of("detect"):
         seen = [feeding.seen(decoded, batch.job) for decoded in placed]
-        found = detect(seen, tools)
+        found = detect(seen, batch.job.task.streams, tools)
     for i, decoded in enumerate(placed):
         if isinstance(decoded.frames, Placed) and decoded.frames.images is None:
             placed[i] = seen[i]  # no room in the arena: it travels by itself

@@ -14,7 +14,7 @@ import numpy as np
 from ..store.clips import Clip
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
-from .encoders.base import SAMPLE_RATE_HZ, Encoder
+from .encoders.base import SAMPLE_RATE_HZ, Encoder, inputs_of
 from .failures import NO_CLIPS_FAULT, attempt
 from .times import Times
 
@@ -120,9 +120,14 @@ def finish(encoder: Encoder, stream: str, ready: Sequence[Ready]) -> list[ClipFe
             failed = isinstance(one, Failure)
             results[i] = ClipFeatures(None, None, one) if failed else ClipFeatures(one[0].values, one[0].valid)
     return [
-        replace(checked(encoder, r.clip, result), quality=r.quality.get(encoder.takes, {}))
+        replace(checked(encoder, r.clip, result), quality=facts_for(encoder, r.quality))
         for r, result in zip(ready, results, strict=True)
     ]
+
+
+def facts_for(encoder: Encoder, quality: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The facts on what the encoder takes."""
+    return {name: fact for part in inputs_of(encoder.takes) for name, fact in quality.get(part, {}).items()}
 
 
 def checked(encoder: Encoder, clip: Clip, result: ClipFeatures) -> ClipFeatures:

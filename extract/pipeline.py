@@ -23,7 +23,7 @@ from ..store.errors import MediaError, StoreError
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
 from . import media, noise
-from .encoders.base import Sight, Sound
+from .encoders.base import Both, Pictures, Sight, Sound, inputs_of
 from .faces.detections import Faces
 from .faces.finding import FaceFinding, wanted_frames
 from .faces.quality import quality_of_sight
@@ -80,7 +80,7 @@ def run_shard(task: Task, tools: Tools, root: Path, advance: Callable[[int], Non
         with times.of("decode"):
             decoded = [decode(clip, task.streams, tools.kit, root) for clip in clips]
         with times.of("detect"):
-            found = detect(decoded, tools)
+            found = detect(decoded, task.streams, tools)
         ready = [prepare(d, faces, task.streams, tools.kit, times) for d, faces in zip(decoded, found, strict=True)]
         del decoded
         results.add(ready, times)
@@ -96,11 +96,11 @@ def batches(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
 
 def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
     """Reads what the encoders take of one clip; sound and sight fail independently."""
-    takes = {kit.takes[name] for name in streams}
+    wanted = kit.wanted(streams)
     sound = frames = None
-    if "sound" in takes:
+    if "sound" in wanted:
         sound = attempt(clip, "sound", hear, clip, root)
-    if "sight" in takes:
+    if wanted & {"sight", "pictures"}:
         frames = attempt(clip, "video", watch, clip, root)
     if (isinstance(sound, Failure) or isinstance(frames, Failure)) and not root.is_dir():
         raise StoreError(
@@ -109,11 +109,11 @@ def decode(clip: Clip, streams: Sequence[str], kit: Kit, root: Path) -> Decoded:
     return Decoded(clip, sound, frames, quality_of_files(clip, root))
 
 
-def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
-    """The faces in the frames of each clip that has any; detection is batched across clips."""
+def detect(decoded: Sequence[Decoded], streams: Sequence[str], tools: Tools) -> list[list[Faces]]:
+    """The faces in the frames of each clip that has any, where a stream wants them; detection is batched across clips."""
     wanted = [i for i, d in enumerate(decoded) if isinstance(d.frames, media.Frames)]
     found: list[list[Faces]] = [[] for _ in decoded]
-    if wanted and tools.config.finding.detects:
+    if wanted and tools.config.finding.detects and "sight" in tools.kit.wanted(streams):
         images = [decoded[i].frames.images for i in wanted]  # type: ignore[union-attr]
         pictures = [looked_at(frames, tools.config.finding) for frames in images]
         for i, faces in zip(wanted, tools.detector.detect_many(pictures), strict=True):
@@ -124,22 +124,24 @@ def detect(decoded: Sequence[Decoded], tools: Tools) -> list[list[Faces]]:
 def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], kit: Kit, times: Times) -> Ready:
     """Follows the face, adds the streams' noise, and lets each encoder take what it needs of sound or sight."""
     clip = decoded.clip
-    quality = {takes: dict(decoded.files) for takes in ("sound", "sight")}
-    taken: dict[str, Sound | Sight | Failure | None] = {"sound": decoded.sound, "sight": None}
+    quality = {takes: dict(decoded.files) for takes in ("sound", "sight", "pictures")}
+    taken: dict[str, Sound | Sight | Pictures | Failure | None] = {"sound": decoded.sound, "sight": None}
     if isinstance(decoded.sound, Sound):
         quality["sound"] |= quality_of_sound(decoded.sound)
     if isinstance(decoded.frames, Failure):
-        taken["sight"] = decoded.frames
+        taken["sight"] = taken["pictures"] = decoded.frames
     elif decoded.frames is not None:
         frames = decoded.frames
-        with times.of("landmarks"):
-            taken["sight"] = attempt(clip, "face", follow, clip, frames, faces, kit)
-        if isinstance(taken["sight"], Sight):
-            quality["sight"] |= quality_of_sight(taken["sight"])
+        taken["pictures"] = Pictures(frames.images, frames.present)
+        if "sight" in kit.wanted(streams):
+            with times.of("landmarks"):
+                taken["sight"] = sight = attempt(clip, "face", follow, clip, frames, faces, kit)
+            if isinstance(sight, Sight):
+                quality["sight"] |= quality_of_sight(sight)
     inputs: dict[str, Any] = {}
     for name in streams:
         preparer, variant = kit.preparers[name], kit.variants.get(name)
-        inputs[name] = taken[kit.takes[name]]
+        inputs[name] = joined([taken[part] for part in inputs_of(kit.takes[name])])
         if variant and not isinstance(inputs[name], Failure):
             with times.of("noise"):
                 inputs[name] = attempt(clip, "noise", noise.apply, variant, clip, inputs[name], kit.noise_context)
@@ -147,6 +149,13 @@ def prepare(decoded: Decoded, faces: Sequence[Faces], streams: Sequence[str], ki
             with times.of(f"prepare: {name}"):
                 inputs[name] = attempt(clip, "encode", preparer.prepare, inputs[name])
     return Ready(clip, inputs, quality)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """What an encoder takes, of one part or of both; the first failure where a part failed: half a clip is none."""
+    if failed := [part for part in parts if isinstance(part, Failure)]:
+        return failed[0]
+    return parts[0] if len(parts) == 1 else Both(*parts)
 
 
 def looked_at(frames: np.ndarray, finding: FaceFinding) -> np.ndarray:

@@ -130,8 +130,9 @@ def add_streams(plan: Plan, store: Store) -> None:
 
 
 def streams_of(store: Path) -> Sequence[str]:
-    """The streams of the store at this path; none where there is no store yet."""
+    """The streams that were extracted into the store at this path, not imported or derived; none where there is no store yet."""
     try:
-        return open_store(store).streams()
+        there = open_store(store)
     except StoreNotFound:
         return ()
+    return [name for name in there.streams() if there.spec(name).source is None]

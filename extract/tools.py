@@ -3,7 +3,7 @@
 Built from a plain `ToolConfig`, so that every process builds the same. The kit is light and can be sent to processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -18,7 +18,7 @@ from ..store.errors import MediaError, UsageError
 from ..store.spec import StreamSpec
 from . import noise
 from .encoders import table
-from .encoders.base import Encoder, Preparer, Sight
+from .encoders.base import Encoder, Preparer, Sight, inputs_of
 from .faces.detections import Faces
 from .faces.detector import FaceDetector
 from .faces.finding import FaceFinding
@@ -30,6 +30,7 @@ from .media import read_audio
 MEDIA_LIBRARIES = {
     "sound": ("av", "soxr", "numpy"),
     "sight": ("av", "opencv-python-headless", "dlib-bin", "torch", "numpy"),
+    "pictures": ("av", "numpy"),
 }
 
 
@@ -75,7 +76,7 @@ class Kit:
     """What clips are decoded and prepared with.
 
     Attributes:
-        takes: per stream "sound" or "sight".
+        takes: per stream what its encoder takes: see `encoders.base.Encoder`.
         preparers: per stream its encoder's first step.
         variants: the noise of the streams that have one.
     """
@@ -89,6 +90,10 @@ class Kit:
     ):
         self.config, self.finding = config, config.finding
         self.takes, self.preparers, self.variants = takes, preparers, variants
+
+    def wanted(self, streams: Iterable[str]) -> set[str]:
+        """All that has to be made of a clip for these streams: of "sound", "sight" and "pictures"."""
+        return {part for name in streams for part in inputs_of(self.takes[name])}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what each process opens for itself."""
@@ -152,16 +157,17 @@ class Tools:
             for base in sorted(bases)
         }
         self.encoders: dict[str, Encoder] = {name: built[base] for name, (base, _) in parsed.items()}
+        variants = {name: variant for name, (_, variant) in parsed.items() if variant}
         self.kit = Kit(
             config,
-            {name: encoder.takes for name, encoder in self.encoders.items()},
+            {name: takes_with(encoder.takes, variants.get(name)) for name, encoder in self.encoders.items()},
             {name: encoder.preparer for name, encoder in self.encoders.items()},
-            {name: variant for name, (_, variant) in parsed.items() if variant},
+            variants,
         )
         if config.finding.given:
             self.kit.given  # noqa: B018 - a table that is none is found here, not clip by clip
         for name, encoder in self.encoders.items():
-            if encoder.takes == "sight":  # noise is laid around the face
+            if "sight" in self.kit.wanted([name]):  # noise is laid around the face
                 crop = None if name in self.kit.variants else getattr(encoder, "crop", None)
                 config.finding.check_serves(crop, name)
 
@@ -172,12 +178,11 @@ class Tools:
     def specification(self, stream: str) -> StreamSpec:
         """The stream specification that this set of tools gives. Raises UsageError where a noise lacks what it needs."""
         encoder, variant = self.encoders[stream], self.kit.variants.get(stream)
-        described = encoder.describe()
-        sight = encoder.takes == "sight"
+        described, entry = encoder.describe(), table.find(stream.partition("@")[0])
         return StreamSpec(
             name=stream,
-            modality="visual" if sight else "audio",
-            encoder=table.find(stream.partition("@")[0]).encoder,
+            modality=entry.modality,
+            encoder=entry.encoder,
             dtype=encoder.dtype,
             feature_shape=tuple(encoder.feature_shape),
             rate_hz=encoder.rate_hz,
@@ -185,9 +190,9 @@ class Tools:
             weights=described.get("weights"),
             parameters=described.get("parameters") or {},
             crop=described.get("crop"),
-            detector=self.described_finding if sight else None,
+            detector=self.described_finding if "sight" in self.kit.wanted([stream]) else None,
             noise=variant.describe(self.kit.noise_context) if variant else None,
-            versions={**library_versions(encoder.takes), **(described.get("versions") or {})},
+            versions={**library_versions(self.kit.wanted([stream])), **(described.get("versions") or {})},
         )
 
     @cached_property
@@ -197,6 +202,12 @@ class Tools:
         return describe_sight(self.detector if finding.detects else None, self.kit.landmarks, finding)
 
 
-def library_versions(takes: str) -> dict[str, Any]:
+def takes_with(takes: str, variant: noise.Variant | None) -> str:
+    """What an encoder takes of clips with this noise: noise of pictures is laid around the face, which has to be found."""
+    return takes.replace("pictures", "sight") if variant and "visual" in variant.modalities else takes
+
+
+def library_versions(wanted: set[str]) -> dict[str, Any]:
     """Versions of bmla and of the libraries between the file and the encoder."""
-    return {"bmla": __version__, **{name: metadata.version(name) for name in MEDIA_LIBRARIES[takes]}}
+    names = dict.fromkeys(name for part in sorted(wanted, reverse=True) for name in MEDIA_LIBRARIES[part])
+    return {"bmla": __version__, **{name: metadata.version(name) for name in names}}

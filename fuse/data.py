@@ -276,10 +276,10 @@ def check_variant(store: "Store", name: str, names: Mapping[str, str | None]) ->
 
 
 def check_fit(store: "Store", spec: StreamSpec, modality: str, kinds: Sequence[str] = (VECTORS,)) -> None:
-    """Raises UsageError unless the stream is of this modality and its steps of these kinds; names the streams that are."""
+    """Raises UsageError unless the stream is of this modality or of both, and its steps of these kinds; names the streams that are."""
     fitting = fitting_streams(store, modality, kinds)
     known = f"{modality} streams that fit: {', '.join(fitting) or 'none, extract one first'}"
-    if spec.modality != modality:
+    if spec.modality not in (modality, "audio-visual"):  # of both: only where it is asked for by name
         raise UsageError(f"stream {spec.name} is {spec.modality}, not {modality}; {known}")
     if kind_of_stream(spec) not in kinds:
         shape = " x ".join(map(str, spec.feature_shape))

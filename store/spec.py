@@ -14,7 +14,7 @@ from .errors import StoreError, UsageError
 from .sealing import digest_json
 
 STREAM_NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9_-]*)+(@[a-z0-9][a-z0-9=._,-]*)?")
-MODALITIES = ("audio", "visual")
+MODALITIES = ("audio", "visual", "audio-visual")
 DTYPES = ("float16", "float32", "uint8")
 LARGEST_FEATURE = 1 << 26  # numbers a step: a colour picture of 4,700 x 4,700 pixels
 
@@ -32,7 +32,7 @@ class StreamSpec:
 
     Attributes:
         name: such as "audio.hubert" or "mouth.dct".
-        modality: "audio" or "visual".
+        modality: "audio", "visual" or, of a model that takes both at once, "audio-visual".
         encoder: the encoder's name in bmla's table.
         dtype: of the stored values.
         feature_shape: shape of one step: (L,) or (H, W).

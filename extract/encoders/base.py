@@ -1,4 +1,4 @@
-"""The contract of an encoder: prepared sound or sight of some clips in, features per step out.
+"""The contract of an encoder: prepared sound, sight or both of some clips in, features per step out.
 
 Shape legend: n samples, T steps, H x W pixels.
 """
@@ -46,6 +46,27 @@ class Sight:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """One clip's whole pictures, where no face is looked for. `Sight` has the same two, and may stand in its place.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, 25 per second.
+        valid: (T,) bool: the file had a frame for this step.
+    """
+
+    frames: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class Both:
+    """One clip's sound and pictures, for an encoder that takes both at once."""
+
+    sound: Sound
+    sight: Sight | Pictures
+
+
+@dataclass(frozen=True)
 class Features:
     """One clip's features. values: (T, *feature_shape) in the encoder's dtype; valid: (T,) bool."""
 
@@ -57,7 +78,7 @@ class Preparer(Protocol):
     """An encoder's work on one clip alone. Light, and can be pickled: it runs in whatever process holds the pictures."""
 
     def prepare(self, clip: Any) -> Any:
-        """Sound or Sight in; what the network takes out or, of an encoder without a network, the Features.
+        """Sound, Sight, Pictures or Both in; what the network takes out or, of an encoder without a network, the Features.
 
         Raises:
             MediaError: this clip can't be encoded.
@@ -69,7 +90,7 @@ class Encoder(Protocol):
     """One loaded encoder.
 
     Attributes:
-        takes: "sound" or "sight".
+        takes: "sound", "sight" or "pictures"; of both, "sound+sight" or "sound+pictures": see `inputs_of`.
         feature_shape, dtype, rate_hz, frame_law: as in the stream specification.
         preparer: its first step.
         waits: the batches, in units of an input's length, that inputs of equal length are gathered for, as no others may
@@ -101,8 +122,13 @@ class Encoder(Protocol):
         ...
 
 
+def inputs_of(takes: str) -> tuple[str, ...]:
+    """What an encoder has to be given of a clip, a word each: "sound+sight" -> ("sound", "sight")."""
+    return tuple(takes.split("+"))
+
+
 def encode(encoder: Encoder, clips: Sequence[Any]) -> list[Features]:
-    """Features of some clips (all Sound or all Sight): both steps."""
+    """Features of some clips (all of the kind that the encoder takes): both steps."""
     return encoder.finish([encoder.preparer.prepare(clip) for clip in clips])
 
 
@@ -125,6 +151,13 @@ class Crops:
 
     images: np.ndarray
     valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class CropsAndSound(Crops):
+    """The same with what a network takes of the clip's sound."""
+
+    sound: np.ndarray
 
 
 def samples_of(duration_s: float) -> int:

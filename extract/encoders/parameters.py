@@ -114,6 +114,19 @@ class MouthCropOptions:
 
 
 @dataclass(frozen=True)
+class AvHubertSightOptions(MouthCropOptions, SpeechOptions):
+    """AV-HuBERT over the mouth: see both. Its crops are those of the public code: 88 of 256 pixels of the mean face of LRW, whose
+    eyes are 54.3 pixels apart."""
+
+    crop_px: int = 88
+    width: float = 1.62
+
+    def __post_init__(self) -> None:
+        MouthCropOptions.__post_init__(self)
+        SpeechOptions.__post_init__(self)
+
+
+@dataclass(frozen=True)
 class MouthRoiOptions(MouthCropOptions):
     """colour: "grey" as in the paper, or "rgb"."""
 

@@ -39,8 +39,9 @@ from transformers import (
 
 from ...store.errors import UnknownName, UsageError
 from .base import SAMPLE_RATE_HZ, Features, Sound, samples_of
-from .device import DeviceBatch, called, computing, describe_precision, fits, in_batches, pick_device
-from .finite import check_sound, place_of, to_float16
+from .device import DeviceBatch, called, computing, describe_precision, pick_device
+from .finite import check_sound
+from .hidden import finish_by_length
 from .hub import HubModel, load_hub_model
 from .parameters import SpeechOptions
 
@@ -139,24 +140,12 @@ class SpeechEncoder:
 
     def finish(self, prepared: Sequence[np.ndarray]) -> list[Features]:
         """Raises MediaError for a clip whose features are not finite in float16."""
-        by_length: dict[int, list[np.ndarray]] = {}
-        for samples in prepared:
-            by_length.setdefault(len(samples), []).append(samples)
-        hidden = {
-            length: iter(in_batches(lambda part: self._forward(part, self.precision), alike, self.batch, cost=length))
-            for length, alike in by_length.items()
-        }
-        features = []
-        for i, samples in enumerate(prepared):
-            values = next(hidden[len(samples)])
-            if not fits(values, self.precision):
-                values = self._forward([samples], "fp32")[0]
-            features.append(Features(to_float16(values, place_of(i, len(prepared))), np.ones(len(values), bool)))
-        return features
+        lengths = [len(samples) for samples in prepared]
+        return finish_by_length(prepared, lengths, [None] * len(prepared), self._forward, self.batch, self.precision)
 
-    def _forward(self, sounds: list[np.ndarray], precision: str) -> np.ndarray:
+    def _forward(self, sounds: Sequence[np.ndarray], precision: str) -> np.ndarray:
         """B sounds of n samples -> (B, T, D) or, of several layers, (B, T, K, D); float32."""
-        inputs = self.speech.processor(sounds, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_values
+        inputs = self.speech.processor(list(sounds), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_values
         before = [k for k in self.layers if k < self.last]
         with computing(precision, self.device):
             output = self.call(inputs.float().to(self.device), output_hidden_states=bool(before))

@@ -9,6 +9,7 @@ from ...store.errors import UnknownName, UsageError
 from ..weights import HF_DEFAULTS
 from .options import defaults, options_from, value_from
 from .parameters import (
+    AvHubertSightOptions,
     DlibFaceOptions,
     FaceCropOptions,
     FaceImageOptions,
@@ -45,8 +46,8 @@ class Entry:
 
     Attributes:
         encoder: its name, as in the stream specification.
-        modality: "audio" or "visual".
-        takes: "sound" or "sight".
+        modality: "audio", "visual" or "audio-visual".
+        takes: as of the encoder: see `base.Encoder`.
         description: one line, with the source.
         needs_weights: has to be given weights that no package carries.
         builder: loads it; heavy imports happen inside.
@@ -172,6 +173,30 @@ def _image(request: Request) -> "Encoder":
     return ImageEncoder(image, request.options, request.device, request.compiled)
 
 
+def _avhubert(request: Request) -> "Encoder":
+    from ..upstreams.loading import open_upstream
+    from .avhubert import AvHubertEncoder
+
+    loaded = open_upstream(request.model, "avhubert", request.weights)
+    return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+
+
+def _avbert(request: Request) -> "Encoder":
+    from ..upstreams.loading import open_upstream
+    from .avbert import AvBertEncoder
+
+    loaded = open_upstream(request.model, "avbert", request.weights)
+    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+
+
+def _mavil(request: Request) -> "Encoder":
+    from ..upstreams.loading import open_upstream
+    from .mavil import MavilEncoder
+
+    loaded = open_upstream(request.model, "mavil", request.weights)
+    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+
+
 def _roi(request: Request) -> "Encoder":
     from .roi import RoiEncoder
 
@@ -216,6 +241,18 @@ def _sight_entry(
     return Entry(encoder, "visual", "sight", description, needs_weights, builder, options, models, by_default)
 
 
+def _upstream_entry(
+    encoder: str, of: str, takes: str, builder: "Callable[[Request], Encoder]", options: type, models: str
+) -> Entry:
+    """A published model of both modalities, given one of them or both."""
+    modality = "audio-visual" if "+" in takes else "audio" if takes == "sound" else "visual"
+    return Entry(encoder, modality, takes, f"hidden states of {of}", True, builder, options, models)
+
+
+AVHUBERT_MODELS = 'avhubert-base (default), avhubert-large, a converted file, or "random:avhubert-tiny"'
+AVBERT_MODELS = 'avbert (default), a converted file, or "random:avbert-tiny"'
+MAVIL_MODELS = 'mavil (default), a converted file, or "random:mavil-tiny"'
+
 TABLE: dict[str, Entry] = {
     "audio.logspec": Entry(
         encoder="logspec",
@@ -251,6 +288,33 @@ TABLE: dict[str, Entry] = {
         "data2vec",
         "hidden states of data2vec-audio (Baevski et al. 2022), by transformers",
         HF_DEFAULTS["audio.data2vec"],
+    ),
+    "audio.avhubert": _upstream_entry(
+        "avhubert", "AV-HuBERT (Shi et al. 2022) over sound alone", "sound", _avhubert, SpeechOptions, AVHUBERT_MODELS
+    ),
+    "mouth.avhubert": _upstream_entry(
+        "avhubert", "AV-HuBERT over the mouth alone", "sight", _avhubert, AvHubertSightOptions, AVHUBERT_MODELS
+    ),
+    "av.avhubert": _upstream_entry(
+        "avhubert", "AV-HuBERT over both at once", "sound+sight", _avhubert, AvHubertSightOptions, AVHUBERT_MODELS
+    ),
+    "audio.avbert": _upstream_entry(
+        "avbert", "AVBERT (Lee et al. 2021) over ten views of the sound", "sound", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "video.avbert": _upstream_entry(
+        "avbert", "AVBERT over ten views of the whole picture", "pictures", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "av.avbert": _upstream_entry(
+        "avbert", "AVBERT over both at once", "sound+pictures", _avbert, SpeechOptions, AVBERT_MODELS
+    ),
+    "audio.mavil": _upstream_entry(
+        "mavil", "MAViL (Huang et al. 2023) over ten seconds of sound", "sound", _mavil, SpeechOptions, MAVIL_MODELS
+    ),
+    "video.mavil": _upstream_entry(
+        "mavil", "MAViL over four seconds of whole pictures", "pictures", _mavil, SpeechOptions, MAVIL_MODELS
+    ),
+    "av.mavil": _upstream_entry(
+        "mavil", "MAViL over both at once", "sound+pictures", _mavil, SpeechOptions, MAVIL_MODELS
     ),
     "face.vggface2": _sight_entry(
         "vggface2",

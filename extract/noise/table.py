@@ -6,19 +6,19 @@ picture or media library.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ...store.clips import Clip
 from ...store.errors import UnknownName, UsageError
 from ...store.spec import check_stream_name
 from ..encoders import table as encoders
-from ..encoders.base import Sight, Sound
+from ..encoders.base import Both, Sight, Sound
 from .base import Context, Noise, rng_of
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
-Taken = TypeVar("Taken", Sound, Sight)
+Taken = TypeVar("Taken", Sound, Sight, Both)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Variant:
         """As in a stream's name, after the @."""
         return ",".join(f"{part.kind}={_text(part.value)}" for part in self.parts)
 
+    @property
+    def modalities(self) -> set[str]:
+        return {TABLE[part.kind].modality for part in self.parts}
+
     def describe(self, context: Context) -> dict[str, Any]:
         """The stream specification's `noise`: all that shapes it, no path. The clip's id is part of its seed.
 
@@ -102,7 +106,9 @@ def parse(name: str) -> tuple[str, Variant | None]:
 
 
 def apply(variant: Variant, clip: Clip, taken: Taken, context: Context) -> Taken:
-    """The clip's sound or sight with the noise in it; as many samples or frames as before. `taken` itself is not changed.
+    """The clip's sound or sight with the noise in it, of both the one that the noise is for; as many samples or frames as before.
+
+    `taken` itself is not changed.
 
     Depends on the clip, what was taken of it and the context alone: not on other clips of a batch or their order.
 
@@ -111,7 +117,12 @@ def apply(variant: Variant, clip: Clip, taken: Taken, context: Context) -> Taken
         UsageError: the context lacks what the noise needs.
     """
     for part in variant.parts:
-        taken = part.build(context).add(taken, clip, rng_of(context.seed, part.kind, clip.id))
+        added, rng = part.build(context), rng_of(context.seed, part.kind, clip.id)
+        if isinstance(taken, Both):
+            of = "sound" if TABLE[part.kind].modality == "audio" else "sight"
+            taken = replace(taken, **{of: added.add(getattr(taken, of), clip, rng)})
+        else:
+            taken = added.add(taken, clip, rng)
     return taken
 
 
@@ -120,7 +131,7 @@ def _part(name: str, modality: str, item: str) -> Part:
     if kind not in TABLE:
         raise UnknownName(f"noise in {name}:", kind, list(TABLE))
     entry = TABLE[kind]
-    if entry.modality != modality:
+    if entry.modality not in modality.split("-"):  # a stream of both may have either noise
         fitting = ", ".join(k for k, e in TABLE.items() if e.modality == modality)
         raise UsageError(f"{name}: {kind} is {entry.modality} noise, the stream is {modality}; known for it: {fitting}")
     expected = f"expected {_text(entry.low)} to {_text(entry.high)} ({entry.meaning})"

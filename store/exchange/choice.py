@@ -15,7 +15,7 @@ class ArrayImport:
 
     Attributes:
         stream: the name that the features get, such as "audio.mine".
-        modality: "audio" or "visual".
+        modality: "audio", "visual" or "audio-visual".
         rate_hz: steps per second.
         values: key of the features: (N, T, *F), (N, layers, T, L) with `layer`, or (steps, *F) with `offsets`.
         dataset, task: names for the store.

@@ -30,9 +30,17 @@ from bmla.store.errors import StoreError, UnknownName, UsageError, WorkerDied
 from bmla.store.ledger import Failure
 from bmla.store.verify import verify
 
-STREAMS = ("audio.logspec", "audio.hubert", "mouth.dct", "face.vggface2", "mouth.roi@blur=4", "audio.logspec@white=0")
-RANDOM = {"audio.hubert": "random:hubert-tiny", "face.vggface2": "random:vggface2"}
-CONFIG = ToolConfig(STREAMS, models=RANDOM)
+JOINT = "av.avhubert@white=10,blur=4"
+STREAMS = (
+    *("audio.logspec", "audio.hubert", "mouth.dct", "face.vggface2", "mouth.roi@blur=4", "audio.logspec@white=0"),
+    JOINT,
+)
+RANDOM = {
+    "audio.hubert": "random:hubert-tiny",
+    "face.vggface2": "random:vggface2",
+    "av.avhubert": "random:avhubert-tiny",
+}
+CONFIG = ToolConfig(STREAMS, models=RANDOM, parameters={"av.avhubert": {"crop_px": 32}})
 
 
 @pytest.fixture(scope="module")

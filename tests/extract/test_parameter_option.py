@@ -93,6 +93,8 @@ def test_streams_by_default_are_those_whose_weights_are_here(tmp_path, monkeypat
     assert default_streams([tmp_path])[1] == ["audio.hubert"]
     assert [name for name in TABLE if not can_make(name, [tmp_path])] == [
         *("audio.hubert", "audio.wav2vec2", "audio.wavlm", "audio.data2vec"),
+        *("audio.avhubert", "mouth.avhubert", "av.avhubert"),
+        *("audio.avbert", "video.avbert", "av.avbert", "audio.mavil", "video.mavil", "av.mavil"),
         *("face.casia", "face.vgg16", "face.image", "mouth.image"),
     ]
     (tmp_path / "vgg16-face-1024.pth").touch()

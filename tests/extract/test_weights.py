@@ -170,6 +170,10 @@ def test_inventory_names_every_model_and_what_is_missing(tmp_path: Path) -> None
         "facebook/dinov2-small for face.image, mouth.image",
         "FaceNet vggface2",
         "FaceNet casia-webface",
+        "avhubert-base, converted",
+        "avhubert-large, converted",
+        "avbert, converted",
+        "mavil, converted",
         "VGG-16 for faces",
     }
     assert all(row.path is None or row.path.is_file() for row in rows.values())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bmla.extract.encoders.base import Encoder, Features, encode
+from bmla.extract.encoders.base import Both, Encoder, Features, Pictures, encode
 from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
 from bmla.store.errors import UnknownName, UsageError
 from bmla.store.spec import StreamSpec, check_stream_name
@@ -25,11 +25,18 @@ MODELS = {  # weights that no package carries
     "face.vgg16": "random:vgg16-small",
     "face.image": "random:dinov2-tiny",
     "mouth.image": "random:dinov2-tiny",
+    "audio.avhubert": "random:avhubert-tiny",
+    "mouth.avhubert": "random:avhubert-tiny",
+    "av.avhubert": "random:avhubert-tiny",
+    **{f"{part}.{name}": f"random:{name}-tiny" for name in ("avbert", "mavil") for part in ("audio", "video", "av")},
 }
+WHOLE_CLIP = ("avbert", "mavil")  # as many steps however long a clip is
 PARAMETERS: dict[str, dict[str, Any]] = {  # small pictures where a network is slow
     "face.vggface2": {"input_px": 80},
     "face.casia": {"input_px": 80, "align": "similarity", "colour": "grey"},
     "face.vgg16": {"crop_px": 32},
+    "mouth.avhubert": {"crop_px": 32},
+    "av.avhubert": {"crop_px": 32, "layer": "0,3"},
 }
 DURATIONS_S = (0.025, 0.04, 0.1, 0.2, 0.33, 0.48)
 HEAVY = ("torch", "torchvision", "transformers", "facenet_pytorch", "cv2", "dlib", "scipy", "huggingface_hub")
@@ -51,7 +58,19 @@ def encoder(stream: str) -> Encoder:
 
 @pytest.fixture
 def make_clip(encoder: Encoder, make_sound: Callable, make_sight: Callable) -> Callable[[float, int], Any]:
-    return make_sound if encoder.takes == "sound" else make_sight
+    def make_both(duration_s: float, seed: int = 0) -> Both:
+        return Both(make_sound(duration_s, seed), make_sight(duration_s, seed))
+
+    def make_pictures(duration_s: float, seed: int = 0) -> Pictures:
+        sight = make_sight(duration_s, seed)
+        return Pictures(sight.frames, sight.valid)
+
+    return {"sound": make_sound, "sight": make_sight, "pictures": make_pictures}.get(encoder.takes, make_both)
+
+
+def parts(clip: Any) -> list[Any]:
+    """What a clip consists of."""
+    return [clip.sound, clip.sight] if isinstance(clip, Both) else [clip]
 
 
 def close(a: Features, b: Features) -> None:
@@ -74,17 +93,20 @@ def test_shape_dtype_and_length_are_as_declared(encoder: Encoder, make_clip: Cal
         assert np.isfinite(features.values.astype(float)).all()
 
 
-def test_steps_are_whole_and_never_fewer_for_a_longer_clip(encoder: Encoder) -> None:
+def test_steps_are_whole_and_never_fewer_for_a_longer_clip(stream: str, encoder: Encoder) -> None:
     steps = [encoder.steps(ms / 1000) for ms in range(1, 20000, 7)]
     assert all(isinstance(n, int) and n >= 0 for n in steps)
     assert steps == sorted(steps)
-    assert abs(steps[-1] / 20 - encoder.rate_hz) < 0.2  # about 20 s
+    if find(stream).encoder in WHOLE_CLIP:
+        assert set(steps) == {round(encoder.rate_hz * 10)}
+    else:
+        assert abs(steps[-1] / 20 - encoder.rate_hz) < 0.2  # about 20 s
 
 
 def test_features_differ_between_clips_and_between_steps(encoder: Encoder, make_clip: Callable) -> None:
     a, b = encode(encoder, [make_clip(0.48, 1), make_clip(0.48, 2)])
     assert not np.array_equal(a.values, b.values)
-    assert not np.array_equal(a.values[0], a.values[1])
+    assert len(a.values) == 1 or not np.array_equal(a.values[0], a.values[-1])
 
 
 def test_same_clip_gives_the_same_bytes(encoder: Encoder, make_clip: Callable) -> None:
@@ -116,16 +138,18 @@ def test_no_clips_give_no_features(encoder: Encoder) -> None:
 def test_input_is_left_as_it_was(encoder: Encoder, make_clip: Callable) -> None:
     clip, same = make_clip(0.2, 6), make_clip(0.2, 6)
     encode(encoder, [clip])
-    for name, value in vars(clip).items():
-        np.testing.assert_array_equal(value, getattr(same, name))
+    for whole, other in zip(parts(clip), parts(same), strict=True):
+        for name, value in vars(whole).items():
+            np.testing.assert_array_equal(value, getattr(other, name))
 
 
 def test_validity_passes_through_and_invalid_steps_have_values(encoder: Encoder, make_clip: Callable) -> None:
     clip = make_clip(1.0, 7)
     (features,) = encode(encoder, [clip])
-    if encoder.takes == "sound":
+    if encoder.takes == "sound" or "pictures" in encoder.takes:  # these are of the whole clip
         assert features.valid.all()
         return
+    clip = parts(clip)[-1]
     every = round(25 / encoder.rate_hz)
     np.testing.assert_array_equal(features.valid, clip.valid[::every])
     assert 0 < features.valid.sum() < len(features.valid)
@@ -137,7 +161,7 @@ def test_validity_passes_through_and_invalid_steps_have_values(encoder: Encoder,
 def test_description_fits_the_stream_specification(stream: str, encoder: Encoder) -> None:
     entry, described = find(stream), encoder.describe()
     assert set(described) <= {"weights", "parameters", "crop", "versions"}
-    assert ("crop" in described) == (encoder.takes == "sight")
+    assert ("crop" in described) == ("sight" in encoder.takes)
     assert entry.takes == encoder.takes
     spec = StreamSpec(
         name=stream,
@@ -164,6 +188,8 @@ def test_description_names_no_machine(encoder: Encoder) -> None:
 def test_compiling_is_no_part_of_the_description(
     stream: str, encoder: Encoder, make_clip: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if stream.endswith(("avhubert", "avbert", "mavil")):
+        pytest.skip("the networks of upstreams are not compiled")
     networks: list[Any] = []
     monkeypatch.setattr("torch.compile", lambda network, **how: networks.append(network) or network)
     again = build(stream, model=MODELS.get(stream), parameters=PARAMETERS.get(stream), compiled=True)
@@ -176,7 +202,9 @@ def test_compiling_is_no_part_of_the_description(
 def test_table_is_in_order(stream: str) -> None:
     entry = find(stream)
     assert check_stream_name(stream) == stream
-    assert (entry.modality, entry.takes) in {("audio", "sound"), ("visual", "sight")}
+    assert entry.modality == {"sound": "audio", "sight": "visual", "pictures": "visual"}.get(
+        entry.takes, "audio-visual"
+    )
     assert entry.description
     assert "\n" not in entry.description
     assert entry.needs_weights == (stream in MODELS)

@@ -1,0 +1,275 @@
+"""Streams computed from stored ones: standardised, projected on principal components, with every n-th step kept.
+
+Statistics come from the valid steps of the training split alone; clips without a split have no part in them. Those of a noise
+variant are the clean stream's, so that a model trained on one can be asked about the other. A derived stream is made shard
+by shard like any other, each with its ledger entry last: killed, the same command goes on; a shard whose source was written
+anew since (clips tried again) is derived anew. Failures, validity and facts on the clips are handed on.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..store import Store, open_store
+from ..store.errors import MediaError, UsageError
+from ..store.ledger import Failure
+from ..store.lock import writer_lock
+from ..store.merge import ShardReader
+from ..store.sealing import digest_json
+from ..store.shard import ClipFeatures
+from ..store.spec import StreamSpec, check_stream_name
+from .encoders.finite import to_float16
+from .extraction import Summary, summarise
+from .moments import Moments, deviations, principal
+
+SPLIT = "train"
+FORMS = "pca:COMPONENTS, standardise or subsample:N"
+WORD = re.compile(r"(pca|subsample):([1-9][0-9]{0,5})|(standardise)")
+SOURCE_SHARD = "source_shard"  # among a ledger entry's versions: the digest of what it was derived from
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What is done to a stream. number: components of "pca", n of "subsample"; None for "standardise"."""
+
+    kind: str
+    number: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What its streams' names end with."""
+        return self.kind if self.number is None else f"{self.kind}-{self.number}"
+
+    def name(self, stream: str) -> str:
+        """The derived stream's name: of audio.hubert@white=10, audio.hubert.pca-128@white=10."""
+        base, at, noise = stream.partition("@")
+        return check_stream_name(f"{base}.{self.suffix}{at}{noise}")
+
+
+@dataclass(frozen=True)
+class DeriveConfig:
+    """One derivation of some streams of a store. compression: "none" or "zstd", of the new streams."""
+
+    store: Path
+    derivation: Derivation
+    streams: tuple[str, ...]
+    compression: str = "none"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A derived stream, ready to be made. steps: T of its longest clip; apply: one clip's (T, *F) -> (T', *F')."""
+
+    source: str
+    spec: StreamSpec
+    steps: int
+    apply: Callable[[np.ndarray], np.ndarray]
+
+
+def read_derivation(text: str) -> Derivation:
+    """Raises UsageError for anything but one of FORMS."""
+    found = WORD.fullmatch(text)
+    if found is None or (found[2] == "1" and found[1] == "subsample"):
+        raise UsageError(f'--derive: "{text}" is no derivation: expected {FORMS}, such as pca:128 or subsample:2')
+    return Derivation(found[1] or found[3], int(found[2]) if found[2] else None)
+
+
+def derive(
+    config: DeriveConfig,
+    begin: Callable[[int, int], None],
+    advance: Callable[[int], None],
+    tell: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """Makes the derived streams, or goes on with them.
+
+    Args:
+        begin: called once with (clips done before, clips in all), over all streams.
+        advance: called with a number of clips as they get done.
+        tell: gets a line for each stream on what it is computed with.
+
+    Raises:
+        StreamNotFound, StreamNotDone, UsageError, StoreMismatch, StoreBusy: before anything is written.
+        StoreError: the store can't be read or written.
+    """
+    store = open_store(config.store, read_only=False)
+    began = time.perf_counter()
+    with writer_lock(store.path):
+        made = [derived(store, stream, config.derivation, tell) for stream in config.streams]
+        for one in made:
+            store.check_stream(one.spec, one.steps)
+        for one in made:
+            store.add_stream(one.spec, one.steps, config.compression)
+        todo = [(one, shard) for one in made for shard in remaining(store, one)]
+        clips = sum(np.diff(store.extent(shard))[0] for _, shard in todo)
+        begin(int(len(made) * len(store.clips) - clips), len(made) * len(store.clips))
+        for one, shard in todo:
+            write(store, one, shard)
+            start, stop = store.extent(shard)
+            advance(stop - start)
+    seconds = time.perf_counter() - began
+    streams = tuple(summarise(store, one.spec.name) for one in made)
+    return Summary(str(store.place), len(store.clips), len(todo), seconds, streams, seconds)
+
+
+def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[str], None]) -> Derived:
+    """Computes the statistics, and says what the derived stream is. Writes nothing."""
+    spec, steps = store.spec(stream), store.steps(stream)
+    store.require(stream, np.arange(len(store.clips)))
+    if derivation.kind == "subsample":
+        every = derivation.number or 1
+        law = {
+            "frame_law": f"every {every}. step of {stream}: T = ceil(t / {every})",
+            "rate_hz": spec.rate_hz / every,
+        }
+        made = specification(spec, derivation, {}, **law)
+        return Derived(stream, made, -(-steps // every), lambda values: values[::every])
+    check_vectors(spec, derivation)
+    of = stream.partition("@")[0]
+    if of not in store.streams():
+        raise UsageError(
+            f"{derivation.suffix} of {stream} takes its statistics from {of}, which {store.place} has not: extract it too"
+        )
+    moments, about = statistics(store, of, cross=derivation.kind == "pca")
+    apply, length, line = transform(moments, derivation, stream)
+    made = specification(spec, derivation, {"statistics": about}, feature_shape=length)
+    tell(f"{made.name}: {line}{about['steps']} valid steps of {about['clips']} clips of the {SPLIT} split of {of}")
+    return Derived(stream, made, steps, apply)
+
+
+def transform(
+    moments: Moments, derivation: Derivation, stream: str
+) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int, ...], str]:
+    """What is done to a clip's values, the shape of a step then, and the beginning of a line on it."""
+    mean = moments.mean
+    assert mean is not None
+    if derivation.kind == "standardise":
+        spread = deviations(moments)
+        return lambda values: (values.astype(np.float64) - mean) / spread, mean.shape, "by "
+    components = derivation.number or 1
+    if components >= moments.count:
+        raise UsageError(
+            f"pca:{components} of {stream}: the {SPLIT} split has {moments.count} valid steps, expected more than {components}"
+        )
+    directions, share = principal(moments, components)
+    line = f"{components} components hold {share:.1%} of the variance of "
+    return lambda values: (values.astype(np.float64) - mean) @ directions, (components,), line
+
+
+def statistics(store: Store, stream: str, cross: bool) -> tuple[Moments, dict[str, Any]]:
+    """Moments over the valid steps of the training split, and what they were computed from, for the specification.
+
+    Raises:
+        UsageError: there is no training split, or no valid step in it.
+    """
+    rows = store.clips.indices(SPLIT)
+    if not len(rows):
+        splits = ", ".join(f"{name} {count}" for name, count in store.clips.counts("split").items())
+        raise UsageError(
+            f"{store.place}: no clip is in the {SPLIT} split, which alone statistics may come from (splits: {splits})"
+        )
+    store.require(stream, np.arange(len(store.clips)))
+    reader, moments, clips = ShardReader(store, stream), Moments(cross), 0
+    for row in rows.tolist():
+        clip = reader.clip(row)
+        if clip.values is not None:
+            moments.add(clip.values[clip.valid])
+            clips += 1
+    if not moments.count:
+        raise UsageError(
+            f"{store.place}: {stream} has no valid step in the {SPLIT} split: there is nothing to compute from"
+        )
+    shards = sorted({row // store.shard_size for row in rows.tolist()})
+    features = digest_json([store.spec(stream).digest(), [[n, store.entry(stream, n).digest] for n in shards]])
+    return moments, {"stream": stream, "split": SPLIT, "clips": clips, "steps": moments.count, "features": features}
+
+
+def check_vectors(spec: StreamSpec, derivation: Derivation) -> None:
+    """Raises UsageError for a stream that can't be standardised or projected."""
+    shape = " x ".join(map(str, spec.feature_shape))
+    if spec.dtype == "uint8":
+        raise UsageError(f"{derivation.suffix} of {spec.name}: it holds {shape} pictures, expected features")
+    if derivation.kind != "pca":
+        return
+    if len(spec.feature_shape) != 1:
+        raise UsageError(f"{derivation.suffix} of {spec.name}: a step is {shape}, expected one vector")
+    if (derivation.number or 0) > spec.feature_shape[0]:
+        raise UsageError(
+            f"pca:{derivation.number} of {spec.name}: a step has {shape} numbers, expected at most as many"
+        )
+
+
+def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any], **changes: Any) -> StreamSpec:
+    """The derived stream's: all of the source's lies within it."""
+    values = {
+        "frame_law": spec.frame_law,
+        "rate_hz": spec.rate_hz,
+        "feature_shape": spec.feature_shape,
+        **changes,
+    }
+    number = {"pca": "components", "subsample": "every"}.get(derivation.kind)
+    return StreamSpec(
+        name=derivation.name(spec.name),
+        modality=spec.modality,
+        encoder=derivation.kind,
+        dtype=spec.dtype,
+        parameters={number: derivation.number} if number else {},
+        noise=spec.noise,
+        source={"stream": spec.name, "specification": spec.to_dict(), **about},
+        versions={"bmla": __version__, "numpy": np.__version__},
+        **values,
+    )
+
+
+def remaining(store: Store, one: Derived) -> list[int]:
+    """Shards that are not there, or whose source was written anew since."""
+    finished = set(store.finished(one.spec.name))
+    return [
+        shard
+        for shard in range(store.shards)
+        if shard not in finished
+        or store.entry(one.spec.name, shard).versions.get(SOURCE_SHARD) != store.entry(one.source, shard).digest
+    ]
+
+
+def write(store: Store, one: Derived, shard: int) -> None:
+    """One shard, whole."""
+    began = time.perf_counter()
+    reader = ShardReader(store, one.source)
+    start, stop = store.extent(shard)
+    ids = store.clips.column("id")[start:stop].tolist()
+    clips = [result(one, reader.clip(row), clip) for row, clip in zip(range(start, stop), ids, strict=True)]
+    versions = {**one.spec.versions, SOURCE_SHARD: store.entry(one.source, shard).digest}
+    put = store.rewrite_shard if shard in store.finished(one.spec.name) else store.write_shard
+    put(one.spec.name, shard, clips, seconds=time.perf_counter() - began, versions=versions)
+
+
+def result(one: Derived, clip: ClipFeatures, name: str) -> ClipFeatures:
+    """A clip's derived features; of one that failed, its failure."""
+    if clip.values is None or clip.valid is None:
+        return clip
+    try:
+        values = as_stored(one.apply(clip.values), one.spec.dtype)
+    except MediaError as error:
+        failure = Failure(name, "derive", type(error).__name__, str(error))
+        return ClipFeatures(None, None, failure, clip.quality)
+    every = one.spec.parameters.get("every", 1)
+    return ClipFeatures(values, clip.valid[::every], quality=clip.quality)
+
+
+def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Raises MediaError for numbers that the type can't hold."""
+    if values.dtype == dtype:
+        return values
+    if dtype == "float16":
+        return to_float16(values)
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise MediaError(f"derived features are not finite in {dtype}")
+    return cast
