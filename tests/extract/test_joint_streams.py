@@ -12,6 +12,7 @@ from bmla.extract.executors import run_here, run_in_processes
 from bmla.extract.extraction import extract
 from bmla.extract.pipeline import Task
 from bmla.extract.plan import ExtractConfig, make_plan
+from bmla.extract.quality import quality_of_files
 from bmla.extract.tools import ToolConfig, Tools
 from bmla.fuse.choice import choose_streams
 from bmla.fuse.data import features_from_store
@@ -126,6 +127,9 @@ def test_whole_pictures_need_no_face_and_nobody_looks_for_one(plan, clips, spy, 
     (pictures,) = seen
     assert isinstance(pictures, Pictures)
     assert pictures.frames.shape == (29, 256, 256, 3)
+    facts = quality_of_files(clips[0], plan.dataset.root)
+    assert facts
+    assert facts.items() <= result.quality.items()
     spec = tools.specification("spy.eye")
     assert (spec.detector, spec.crop) == (None, None)
 
