@@ -155,6 +155,8 @@ def train(
                 load_optimiser(optimiser, below("optimiser", resumed))
                 resumed = {}
             for epoch_number in range(now.epoch, epochs):
+                if 0 < config.patience <= now.stale:  # asked first: a state may have been kept just before the end
+                    break
                 model.train()
                 running = Running(tuple(groups), place)
                 draws = [draw for draw in shuffled(train_clips, config, features, order) for _ in range(balance.turns)]
@@ -199,8 +201,6 @@ def train(
                 if unfinished is not None and unfinished.due():
                     keep(unfinished, model, balance, optimiser, order, place, now)
                 on_epoch(epoch)
-                if 0 < config.patience <= now.stale:
-                    break
             now.phase, now.epoch, now.stale = phase + 1, 0, 0
 
     model.load_state_dict(now.weights)

@@ -62,13 +62,14 @@ def test_a_training_killed_twice_and_one_that_is_complete_go_on_too(
     assert_same(train(config, features), train(config, features, unfinished=unfinished))
 
 
-def test_patience_counts_on_after_a_kill(tiny: Tiny, features: Features, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before_the_end", [1, 0])
+def test_patience_counts_on_after_a_kill(tiny: Tiny, features: Features, tmp_path: Path, before_the_end: int) -> None:
     config = replace(tiny("transformer", epochs=30, lr=3e-2), patience=2)
     whole = train(config, features)
     assert len(whole.history) < 30
     assert len(whole.history) == whole.best["epoch"] + 2
     unfinished = Unfinished(tmp_path / "run", every_s=0)
-    interrupted(config, features, unfinished, len(whole.history) - 1)
+    interrupted(config, features, unfinished, len(whole.history) - before_the_end)
     assert_same(whole, train(config, features, unfinished=unfinished))
 
 
