@@ -19,6 +19,12 @@ from bmla.store.spec import StreamSpec
 
 LIMIT_S = 240
 
+# tempfile tries a folder out by writing a file into it: a worker that is ended meanwhile leaves that file behind
+PREAMBLE = """
+import os, tempfile
+tempfile.tempdir = os.environ["TMPDIR"]
+"""
+
 PROCESSES = """
 import multiprocessing as mp, os, sys, zlib
 import numpy as np
@@ -105,7 +111,7 @@ def path(tmp_path_factory):
 
 def run(tmp_path, script, *arguments):
     file = tmp_path / "script.py"
-    file.write_text(script)
+    file.write_text(PREAMBLE + script)
     environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(file), *map(str, arguments)],
