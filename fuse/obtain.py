@@ -14,6 +14,7 @@ from .config import RunConfig, starting_points, teachers
 from .contribution import contribution
 from .data import Features
 from .evaluate import Predictions, predict
+from .lockstep import Training, alone
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
@@ -21,7 +22,7 @@ from .models.single import SingleModality
 from .models.table import takes
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .train import clips_of, train
+from .train import clips_of, training
 from .unfinished import FOLDER, Unfinished
 
 
@@ -31,6 +32,7 @@ class Task:
 
     Attributes:
         resume: a run that was killed goes on from its last state; False: such states are thrown away.
+        executor: how the runs are trained, for their config.json; see `sweep.py`.
     """
 
     features: Features
@@ -40,6 +42,7 @@ class Task:
     provenance: dict[str, Any]
     progress: Progress
     resume: bool = True
+    executor: str = "processes"
 
     def untested(self, config: RunConfig) -> list[Condition]:
         """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
@@ -55,7 +58,7 @@ def obtain(config: RunConfig, task: Task) -> Run:
     if is_finished(config, features, out):
         run = load_run(out / run_name(config, features))
     else:
-        run = fresh_run(config, task)
+        run = alone(fresh_run(config, task))
         task.progress.finish(run)
     untested = task.untested(config)
     if untested:
@@ -67,8 +70,8 @@ def obtain(config: RunConfig, task: Task) -> Run:
     return run
 
 
-def fresh_run(config: RunConfig, task: Task) -> Run:
-    """Trains, chooses on dev, tests, and writes the run."""
+def fresh_run(config: RunConfig, task: Task) -> Training[Run]:
+    """Trains, chooses on dev, tests, and writes the run. Passes and updates are left to whoever drives it."""
     name = run_name(config, task.features)
     starts, taught = (
         {m: obtain(c, replace(task, conditions=())) for m, c in before(config).items()}
@@ -81,7 +84,7 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
     if not task.resume:
         unfinished.remove()
     features = task.features.folded(config.folds, config.fold, config.fold_by)
-    trained = train(
+    trained = yield from training(
         config,
         features,
         branches=single_models(starts, task.device),
@@ -96,7 +99,8 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         figures, predictions = test(trained.model, config, features, clips, CLEAN)
         results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
     seconds = round(time.monotonic() - began, 2)
-    origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    origin: dict[str, Any] = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
+    origin["executor"] = task.executor
     if taught:
         origin["teachers"] = {m: run.name for m, run in taught.items()}
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)

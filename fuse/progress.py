@@ -13,7 +13,19 @@ SHOWN_NAMES = 3
 
 
 class Progress:
-    """What a sweep tells while it works; this one says nothing."""
+    """What a sweep tells while it works; this one says nothing.
+
+    Attributes:
+        talks: somebody listens, so that it is worth while to measure how long it will take.
+    """
+
+    talks = False
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """How long it will take, and how it will be done."""
+
+    def say(self, line: str) -> None:
+        """A remark."""
 
     def begin(self, work: int, reused: Sequence[str]) -> None:
         """Args: work: that is to come, in epochs of one modality; reused: names of the runs that are there already."""
@@ -34,6 +46,8 @@ class Progress:
 class StderrProgress(Progress):
     """A bar with the remaining time where stderr is a terminal, and a line for every finished run everywhere."""
 
+    talks = True
+
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -47,6 +61,10 @@ class StderrProgress(Progress):
             TimeRemainingColumn(),
         )
         self.bar = Bar(*columns, console=self.console, disable=not sys.stderr.isatty(), transient=True)
+
+    def plan(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.say(line)
 
     def begin(self, work: int, reused: Sequence[str]) -> None:
         if reused:

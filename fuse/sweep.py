@@ -1,4 +1,8 @@
-"""Many runs over the same features, in this process or in several side by side: models x ratios x balance methods x seeds.
+"""Many runs over the same features: models x ratios x balance methods x seeds, by one of these executors:
+
+    processes   runs side by side, each in a process of few threads (`workers.py`); with one worker, in this process
+    stacked     runs of one architecture in lockstep, in this process (`stacked/`); what does not stack goes to processes
+    auto        whichever a few measured steps say is quicker (`planner.py`)
 
 The single-modality models that BalanceMLA starts from, or that a balance method learns from, are runs as well, kept in the same
 folder: every run of the sweep that can share them does, and so does the next sweep.
@@ -10,17 +14,21 @@ from typing import Any
 
 import torch
 
-from ..store.errors import BmlaError, UsageError
+from ..store.errors import BmlaError, UnknownName, UsageError
 from .condition import Condition
 from .config import PARTS, RunConfig, prerequisites
 from .data import Features
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
+from .planner import plan
 from .progress import Progress, describe
 from .recipes import run_config
 from .run import Run, run_name
+from .stacked.executor import divided, run_stacks
 from .train import Diverged, clips_of, set_apart
 from .workers import run_parallel
+
+EXECUTORS = ("auto", "processes", "stacked")
 
 
 def grid(
@@ -90,6 +98,7 @@ def run_sweep(
     progress: Progress | None = None,
     workers: int = 1,
     threads: int = 1,
+    executor: str = "processes",
 ) -> list[Run]:
     """Trains and tests what is not there yet, and returns all runs in the order asked for.
 
@@ -99,18 +108,24 @@ def run_sweep(
         device: where the features are.
         workers: processes that train side by side, on a CPU; 1: this one, with as many threads as torch is set to.
         threads: of each worker.
+        executor: of EXECUTORS; see the module.
         provenance: more keys for each run's config.json.
 
     Raises:
+        UnknownName: there is no such executor.
         UsageError: no configuration; or as `train`, before anything is trained where it can be told.
         RunsFailed: some could not be trained (their loss became NaN); raised when all others are done.
     """
     task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
-    return train_all(configs, task, workers, threads)
+    return train_all(configs, task, workers, threads, executor)
 
 
-def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, threads: int = 1) -> list[Run]:
+def train_all(
+    configs: Sequence[RunConfig], task: Task, workers: int = 1, threads: int = 1, executor: str = "processes"
+) -> list[Run]:
     """As `run_sweep`."""
+    if executor not in EXECUTORS:
+        raise UnknownName("executor", executor, EXECUTORS)
     if not configs:
         raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
     features, out = task.features, task.out
@@ -122,13 +137,18 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
             if split == "train":
                 set_apart(clips, features, config)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
+    planned = plan(list(missing), task, workers, threads, executor)
+    task.progress.plan(planned.lines)
     task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     failed: dict[RunConfig, str] = {}
     try:
-        if workers > 1 and len(missing) + len(untested) > 1:
-            first = [c for c in missing if not prerequisites(c)]
-            waves = (first, [*(c for c in missing if prerequisites(c)), *untested])
-            failed = run_parallel(waves, task, min(workers, len(missing) + len(untested)), threads)
+        first, then = waves_of(missing)
+        if planned.executor == "stacked":
+            for wave in (first, then):
+                failed |= train_stacked(wave, task, workers, threads, failed)
+        elif workers > 1 and len(missing) + len(untested) > 1:
+            count = min(workers, len(missing) + len(untested))
+            failed = run_parallel((first, [*then, *untested]), task, count, threads)
         runs = []
         for config in configs:
             if broken := [failed[c] for c in needed(config) if c in failed]:
@@ -143,6 +163,31 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
     if failed:
         raise RunsFailed(runs, {c: failed[c] for c in configs if c in failed})
     return runs
+
+
+def train_stacked(
+    wave: Sequence[RunConfig], task: Task, workers: int, threads: int, failed: Mapping[RunConfig, str]
+) -> dict[RunConfig, str]:
+    """Runs that do not depend on each other: what stacks in stacks, on all cores, the others in processes."""
+    groups, others, reasons = divided(wave, task)
+    for reason in reasons:
+        task.progress.say(f"{reason}: does not stack, trained in processes")
+    torch.set_num_threads(threads * workers)
+    try:
+        wrong = run_stacks(groups, task, failed)
+    finally:
+        torch.set_num_threads(threads)
+    if workers > 1 and len(others) > 1:
+        wrong |= run_parallel([others], task, min(workers, len(others)), threads, failed)
+    return wrong  # what is left is trained by whoever asks for it
+
+
+def waves_of(configs: Iterable[RunConfig]) -> tuple[list[RunConfig], list[RunConfig]]:
+    """Those that start from nothing, and then those that start or learn from others."""
+    waves: tuple[list[RunConfig], list[RunConfig]] = ([], [])
+    for config in configs:
+        waves[bool(prerequisites(config))].append(config)
+    return waves
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:

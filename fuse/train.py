@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_
 
 from ..store.errors import BmlaError, UsageError
 from .balance.base import Balance, Step
@@ -26,8 +25,9 @@ from .config import RunConfig
 from .contribution import quick_contribution
 from .data import Draw, Features
 from .decision_fit import fit_decision
-from .diagnostics import Running, dev_figures, gradient_norm, held_figures
+from .diagnostics import Running, dev_figures, held_figures
 from .evaluate import predict
+from .lockstep import Backward, Forward, Optimise, Optimiser, Training, Update, alone
 from .mixup import mixup
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
@@ -110,6 +110,30 @@ def train(
         UsageError: a split has no clip with the model's modality, the model does not take what a step of a stream is, or it is not
             trained itself and no branches were given.
     """
+    return alone(
+        training(
+            config,
+            features,
+            branches=branches,
+            teachers=teachers,
+            device=device,
+            on_epoch=on_epoch,
+            unfinished=unfinished,
+        )
+    )
+
+
+def training(
+    config: RunConfig,
+    features: Features,
+    *,
+    branches: Mapping[str, SingleModality] | None = None,
+    teachers: Mapping[str, SingleModality] | None = None,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    unfinished: Unfinished | None = None,
+) -> Training[Trained]:
+    """`train`, which leaves passes and updates to whoever drives it: see `lockstep.py`."""
     place = torch.device(device)
     modalities = takes(config.model)
     train_clips, dev_clips = (clips_of(features, split, config) for split in ("train", "dev"))
@@ -145,12 +169,7 @@ def train(
             groups = model.parameter_groups() | {"balance": [p for p in balance.parameters() if p.requires_grad]}
             groups = {owner: parameters for owner, parameters in groups.items() if parameters}
             rates = {owner: lr * scale for owner, scale in rate_scales(config, groups).items()}
-            parameters = [p for group in groups.values() for p in group]
-            optimiser = torch.optim.AdamW(
-                [{"params": group, "lr": torch.tensor(rates[owner], device=place)} for owner, group in groups.items()],
-                weight_decay=config.weight_decay,
-                fused=True,
-            )
+            optimiser = yield Optimise(model, groups, rates, config.weight_decay)
             if resumed:
                 load_optimiser(optimiser, below("optimiser", resumed))
                 resumed = {}
@@ -168,18 +187,16 @@ def train(
                     mixed = mixup(audio, visual, truth, config.mixup) if config.mixup > 0 else None
                     if mixed is not None:
                         audio, visual = mixed.audio, mixed.visual
-                    with torch.autocast(place.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                        output = model(audio, visual)
+                    output = yield Forward(model, audio, visual, config.precision == "bf16")
                     step = Step(model, audio, visual, truth, output, class_weights, config.label_smoothing, mixed)
                     optimiser.zero_grad()
                     loss = balance.backward(step)
-                    norms = torch.stack([gradient_norm(group) for group in groups.values()])
-                    clip_grads_with_norm_(parameters, config.clip_norm, norms.square().sum().sqrt())
+                    yield Backward()
+                    balance.gradients(step)
                     warm = min(1.0, (step_number + 1) / config.warmup_steps) if config.warmup_steps else 1.0
                     scales = balance.scales(step)
-                    for group, owner in zip(optimiser.param_groups, groups, strict=True):
-                        group["lr"].copy_(torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * warm))
-                    optimiser.step()
+                    now_rates = {o: torch.as_tensor(scales.get(o, 1.0)) * (rates[o] * warm) for o in groups}
+                    norms = yield Update(optimiser, groups, config.clip_norm, now_rates)
                     balance.updated(step)
                     running.add(step, loss, norms, scales)
                 epoch: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr, **running.figures()}
@@ -237,7 +254,7 @@ def keep(
     unfinished: Unfinished,
     model: FusionModel,
     balance: Balance,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     order: torch.Generator,
     device: torch.device,
     now: Standing,

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .lockstep import Optimiser
+
 FOLDER = ".unfinished"
 NAME = "state.safetensors"
 EVERY_S = 10.0  # a state is written after an epoch if the last one is older; less often than it costs
@@ -73,13 +75,13 @@ def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: Optimiser) -> dict[str, Tensor]:
     """The moments and step counts of every parameter."""
     state = optimiser.state_dict()["state"]
     return {f"{i}/{name}": value for i, values in state.items() for name, value in values.items()}
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_optimiser(optimiser: Optimiser, tensors: Mapping[str, Tensor]) -> None:
     """The reverse; the optimiser has the same parameters in the same groups."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

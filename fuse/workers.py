@@ -6,7 +6,7 @@ of two. Runs that others start from are trained first.
 
 import os
 import queue
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -25,8 +25,17 @@ from .run import load_run
 from .train import Diverged
 
 
-def run_parallel(waves: Sequence[Sequence[RunConfig]], task: Task, workers: int, threads: int) -> dict[RunConfig, str]:
+def run_parallel(
+    waves: Sequence[Sequence[RunConfig]],
+    task: Task,
+    workers: int,
+    threads: int,
+    before: Mapping[RunConfig, str] | None = None,
+) -> dict[RunConfig, str]:
     """Trains each wave of runs, the waves one after another. See `sweep.run_sweep`.
+
+    Args:
+        before: what went wrong earlier, by configuration.
 
     Returns:
         What went wrong, by configuration, where a loss became NaN; runs that start from such a run are among them.
@@ -36,7 +45,7 @@ def run_parallel(waves: Sequence[Sequence[RunConfig]], task: Task, workers: int,
     """
     context = multiprocessing.get_context("spawn")  # torch's: tensors travel as shared memory
     events = context.Queue()
-    failed: dict[RunConfig, str] = {}
+    failed = dict(before or {})
     running: dict[Future[Path], RunConfig] = {}
     arguments = (replace(task, progress=Progress()), events, threads, os.getpid())
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:

@@ -1,10 +1,11 @@
 """What a balance method may change about a step of training. This one changes nothing: it is `none`.
 
-The epoch loop of `train.py` asks six questions of it, in this order:
+The epoch loop of `train.py` asks seven questions of it, in this order:
 
     inputs     which modalities of which clips does the model see?          (modality dropout)
     objective  what is minimised?                                           (joint-aux, G-Blending, UMT, PMR)
     backward   how do gradients come from it?                               (MMPareto, MLA)
+    gradients  what is done to the gradients themselves?                    (OGM-GE)
     scales     by which factor is each parameter group's update shrunk?     (OGM, AGM)
     updated    what is corrected once the update is made?                   (MLA)
     end_epoch  what does it learn from an epoch's figures?                  (G-Blending, adaptive)
@@ -161,6 +162,9 @@ class Balance(nn.Module):
         total = self.objective(step)
         total.backward()
         return total.detach()
+
+    def gradients(self, step: Step) -> None:
+        """Called when every parameter of the model has its gradient, in `.grad`, before they are clipped."""
 
     def scales(self, step: Step) -> Mapping[str, Tensor]:
         """Scalars by parameter group ("audio", "visual", "shared"); a group that is not named keeps its whole update.

@@ -26,11 +26,9 @@ class OGM(Balance):
         super().__init__(config)
         self.alpha, self.noise = config.ogm_alpha, noise
 
-    def backward(self, step: Step) -> Tensor:
-        loss = super().backward(step)
+    def gradients(self, step: Step) -> None:
         if self.noise:
             add_noise(step.model)
-        return loss
 
     def scales(self, step: Step) -> Mapping[str, Tensor]:
         rho = discrepancy(true_class_scores(step, step.unimodal()))

@@ -4,6 +4,8 @@
 position in the batch: how a clip is padded changes nothing.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +33,11 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
     count = weight @ share  # (b, t')
     total = share.T @ (steps.values * weight[..., None])  # (b, t', d): a product, so the order of the sum is fixed
     return Steps(total / count.clamp(min=1)[..., None], count > 0)
+
+
+def pooled_length(t: int, from_hz: float, to_hz: float) -> int:
+    """t' of `pool_to_rate`."""
+    return t if from_hz == to_hz else math.floor((t - 1) * (to_hz / from_hz) + TOLERANCE) + 1
 
 
 def lengthen(steps: Steps, t: int) -> Steps:

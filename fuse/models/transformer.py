@@ -33,9 +33,13 @@ class ConcatTransformer(FusionModel):
     def forward(self, audio: Steps | None, visual: Steps | None) -> Output:
         assert audio is not None  # the table says that this model takes both
         assert visual is not None
-        x, mask = concatenate(self.project(self.audio, audio), self.project(self.visual, visual))
+        x, mask = self.join(audio, visual)
         x = self.dropout(x + positions(x.shape[1], x.shape[2], self.rate_hz, x.device))
         return Output(F.log_softmax(self.head(masked_mean(self.encoder(x, mask), mask)), -1))
+
+    def join(self, audio: Steps, visual: Steps) -> tuple[Tensor, Tensor]:
+        """(b, t, l_a), (b, t, l_v) -> (b, t, d), (b, t): both projected, side by side, at the slower rate."""
+        return concatenate(self.project(self.audio, audio), self.project(self.visual, visual))
 
     def project(self, project: Project, steps: Steps) -> Steps:
         """Pooled first: a mean of projections is the projection of the mean, at half the work."""

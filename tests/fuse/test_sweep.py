@@ -96,14 +96,14 @@ def test_a_sweep_that_is_stopped_keeps_what_is_finished(
     features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = grid(["transformer"], ["1:1"], [0, 1], **SMALL, **STREAMS)
-    real = module.train
+    real = module.training
 
     def stop(config: RunConfig, *args: object, **options: object) -> object:
         if config.seed == 1:
             raise KeyboardInterrupt
         return real(config, *args, **options)
 
-    monkeypatch.setattr(module, "train", stop)
+    monkeypatch.setattr(module, "training", stop)
     witness = Witness()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(configs, features, tmp_path, progress=witness)

@@ -94,6 +94,7 @@ def one_step(model: FusionModel, balance: Balance, optimiser: torch.optim.Optimi
     step = step_of(model, batch, balance)
     optimiser.zero_grad()
     balance.backward(step)
+    balance.gradients(step)
     scales = balance.scales(step)
     for group in optimiser.param_groups:
         group["lr"] = 0.01 * float(scales.get(group["owner"], 1.0))

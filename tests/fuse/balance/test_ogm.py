@@ -72,7 +72,9 @@ def test_ge_adds_noise_of_each_gradients_own_size_to_the_modalities_parameters(
         for noise in (False, True):
             model = late()
             torch.manual_seed(seed)
-            OGM(config(), noise).backward(tools.step_of(model, batch()))
+            ogm, step = OGM(config(), noise), tools.step_of(model, batch())
+            ogm.backward(step)
+            ogm.gradients(step)
             gradients.append({n: p.grad.clone() for n, p in model.named_parameters()})
         clean, noisy = gradients
         noises.append(noisy["audio.weight"] - clean["audio.weight"])

@@ -1,0 +1,183 @@
+"""How a sweep is best trained, and how long it will take: a few steps of each way are measured, none of which is kept.
+
+The estimate is the speed of those few times the steps that are to come, an evaluated clip counted as a third of a trained one (a pass back
+costs about two passes forward). A branch that runs start from is a run of its own.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+
+from ..store.errors import BmlaError
+from .config import RunConfig
+from .contribution import QUICK_CLIPS
+from .lockstep import Forward, Training, alone
+from .models.table import takes
+from .obtain import Task
+from .stacked.executor import divided
+from .stacked.group import grouped, stack_of
+from .stacked.stack import run_stacked
+from .train import Trained, clips_of, set_apart, training
+
+WARM, TIMED = 1, 4  # steps
+LONG_S = 2.0  # a measurement ends after so long
+LARGEST_TRIAL = 8  # runs of a stack that is only tried
+FORWARD_SHARE = 1 / 3
+START_S = 4.0  # for a process to import and to be sent the features
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    executor: "processes" or "stacked".
+    seconds: expected; None: not measured.
+    lines: for a person.
+    """
+
+    executor: str
+    seconds: float | None = None
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a group of runs that are alike.
+
+    Attributes:
+        runs: how many.
+        steps: of all of them together, evaluation included.
+        alone_s: a step of one run alone.
+        stacked_s: a run's share of a step in a stack; None: it is not for a stack.
+        width: of that stack.
+    """
+
+    name: str
+    runs: int
+    steps: float
+    alone_s: float
+    stacked_s: float | None
+    width: int
+
+    def seconds(self, executor: str, workers: int) -> float:
+        if executor == "stacked" and self.stacked_s is not None:
+            return self.steps * self.stacked_s
+        return self.steps * self.alone_s / min(workers, self.runs)
+
+
+def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, executor: str) -> Plan:
+    """Args:
+    configs: the runs to be trained.
+    workers, threads: of the processes; see `sweep.run_sweep`.
+    executor: "auto", or the one that it must be.
+    """
+    given = "processes" if executor == "auto" else executor
+    if len(configs) < 2 or not (executor == "auto" or task.progress.talks):
+        return Plan(given)
+    together, others, _ = divided(configs, task)
+    cores = workers * threads
+    try:
+        speeds = [measured(group, task, threads, cores if executor != "processes" else 0) for group in together]
+        speeds += [measured(group, task, threads, 0) for group in grouped(others)]
+    except BmlaError:  # what is wrong with a run is for the sweep itself to say
+        return Plan(given)
+    finally:
+        torch.set_num_threads(threads)
+    totals = {name: sum(s.seconds(name, workers) for s in speeds) for name in ("processes", "stacked")}
+    if workers > 1:
+        totals["processes"] += START_S
+    best = min(totals, key=lambda name: totals[name]) if executor == "auto" else executor
+    return Plan(best, totals[best], lines_of(best, totals, speeds, workers, threads))
+
+
+def measured(group: Sequence[RunConfig], task: Task, threads: int, cores: int) -> Speed:
+    """Args: cores: threads that a stack may use; 0: none is tried."""
+    config = group[0]
+    trials = [partial(trial, c, task) for c in group]
+    alone_s = step_seconds(trials[:1], task, threads)
+    stacked_s, width = None, 1
+    if cores:
+        width = min(len(group), LARGEST_TRIAL, stack_of(group, task.features, task.device))
+        stacked_s = step_seconds(trials[:width], task, cores) / width
+    name = config.model if config.balance == "none" else f"{config.model} + {config.balance}"
+    return Speed(name, len(group), sum(steps_of(c, task) for c in group), alone_s, stacked_s, width)
+
+
+def trial(config: RunConfig, task: Task) -> Training[Trained]:
+    """A training that keeps nothing, from fresh weights."""
+    return training(config, task.features.folded(config.folds, config.fold, config.fold_by), device=task.device)
+
+
+def step_seconds(trials: Sequence[Callable[[], Training[Trained]]], task: Task, threads: int) -> float:
+    """How long a step of all of them together takes; 0 where nothing is trained."""
+    torch.set_num_threads(threads)
+    clocks: list[list[float]] = [[] for _ in trials]
+    starts = [partial(few_steps, start, clock, task) for start, clock in zip(trials, clocks, strict=True)]
+    if len(starts) == 1:
+        alone(starts[0]())
+    else:
+        for _, outcome in run_stacked(enumerate(starts), len(starts), task.device):
+            if isinstance(outcome, BmlaError):
+                raise outcome
+    times = clocks[0][WARM:]
+    return statistics.median(b - a for a, b in pairwise(times)) if len(times) > 1 else 0.0
+
+
+def few_steps(start: Callable[[], Training[Trained]], clock: list[float], task: Task) -> Training[None]:
+    """The first steps of a training; `clock` gets the time at which each begins."""
+    whole = start()
+    try:
+        request = next(whole)
+        while True:
+            if isinstance(request, Forward):
+                if torch.device(task.device).type == "cuda":
+                    torch.cuda.synchronize(task.device)
+                clock.append(time.perf_counter())
+                if len(clock) > WARM + TIMED or (len(clock) > WARM + 1 and clock[-1] - clock[0] > LONG_S):
+                    return
+            request = whole.send((yield request))
+    except StopIteration:
+        return
+    finally:
+        whole.close()
+
+
+def steps_of(config: RunConfig, task: Task) -> float:
+    """What a run costs, in steps."""
+    features = task.features.folded(config.folds, config.fold, config.fold_by)
+    train, dev = (clips_of(features, split, config) for split in ("train", "dev"))
+    train, held = set_apart(train, features, config)
+    judged = (len(dev) + len(held)) * (2 if config.augment else 1)
+    judged += 3 * QUICK_CLIPS if len(takes(config.model)) == 2 else 0
+    steps = math.ceil(len(train) / config.batch_size) + FORWARD_SHARE * judged / config.batch_size
+    return config.total_epochs * steps
+
+
+def lines_of(
+    best: str, totals: Mapping[str, float], speeds: Sequence[Speed], workers: int, threads: int
+) -> tuple[str, ...]:
+    """The plan in one line, and one for each group of runs that train together."""
+    runs = sum(s.runs for s in speeds)
+    how = "in stacks" if best == "stacked" else f"in {workers} process(es) of {threads} thread(s)"
+    tried = [s for s in speeds if s.stacked_s is not None]
+    other = "processes" if best == "stacked" else "stacked"
+    against = f"; {'in processes' if other == 'processes' else 'in stacks'} {duration(totals[other])}" if tried else ""
+    lines = [f"{runs} runs to train, about {duration(totals[best])} {how}{against} (by a few steps of each)"]
+    for s in speeds:
+        stacked = "" if s.stacked_s is None else f", {1000 * s.stacked_s:.0f} in a stack of {s.width}"
+        lines.append(
+            f"  {s.runs} x {s.name}: {duration(s.seconds(best, workers))}; ms a step: {1000 * s.alone_s:.0f} alone{stacked}"
+        )
+    return tuple(lines)
+
+
+def duration(seconds: float) -> str:
+    """For a person."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

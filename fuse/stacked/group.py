@@ -1,0 +1,99 @@
+"""Which runs of a sweep can train in one stack, and how many at once.
+
+Runs stack when their models have the same layers: the same model and sizes. Seeds, learning rates, lambdas, folds, noise, dropout and
+every schedule may differ, and so may the ratio, as long as the sum of both lengths is the same.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+
+from ...store.reading.memory import available_bytes
+from ..config import RunConfig
+from ..data import Features
+from ..models.base import FusionModel
+from ..models.table import build, takes
+from ..ratio import parse_ratio, widths
+from .mirror import unknown_parts
+
+BALANCES = {  # mmpareto and mla go back loss by loss, umt trains maps of its own
+    *("none", "joint-aux", "modality-dropout", "mmcosine", "ogm", "ogm-ge", "agm", "pmr", "g-blending", "opm"),
+    "adaptive",
+}
+# What the epoch loop, and not the model's layers, looks at: each run of a stack may have its own.
+OWN = {
+    *("seed", "ratio", "ratio_mode", "dropout", "pretrain_epochs", "pretrain_lr", "epochs", "lr", "finetune_epochs"),
+    *("finetune_lr", "weight_decay", "clip_norm", "lambda_audio", "lambda_visual", "lr_scale_audio", "lr_scale_visual"),
+    *("class_weights", "label_smoothing", "warmup_steps", "patience", "modality_dropout", "augment", "gate_augment"),
+    *("holdout", "folds", "fold", "fold_by"),
+}
+BYTES = 4
+COPIES = 6  # of the parameters: values, gradients, both moments, the layers' gradients, the best weights
+PASSES = 24  # numbers that a layer keeps for each step and unit until the pass back (feed-forward is four wide)
+
+
+def why_not(config: RunConfig, features: Features) -> str | None:
+    """What of a run does not stack, in a few words; None: it stacks."""
+    if config.balance not in BALANCES:
+        return f"balance {config.balance}"
+    if config.total_epochs == 0:
+        return "nothing is trained"
+    small = replace(config, layers=1, brff_layers=1, width=math.lcm(2, config.heads))  # of the same kinds of parts
+    unknown = unknown_parts(fresh(small, features))
+    return f"{config.model} ({', '.join(unknown)})" if unknown else None
+
+
+def key_of(config: RunConfig) -> tuple[Any, ...]:
+    """Runs with the same key stack."""
+    same = [getattr(config, f.name) for f in fields(config) if f.name not in OWN]
+    answers = [
+        getattr(config, name) > 0 for name in ("lambda_audio", "lambda_visual")
+    ]  # a head without a loss has no gradient
+    return (*same, *answers, total_width(config))
+
+
+def total_width(config: RunConfig) -> int:
+    """Of both projections side by side, on which the size of the concat Transformer's encoder depends."""
+    if len(takes(config.model)) < 2:
+        return config.width
+    return sum(widths(parse_ratio(config.ratio), config.width, config.heads, config.ratio_mode))
+
+
+def grouped(configs: Iterable[RunConfig]) -> list[list[RunConfig]]:
+    """The runs that stack, together, in the order of the first of each group."""
+    groups: dict[tuple[Any, ...], list[RunConfig]] = {}
+    for config in configs:
+        groups.setdefault(key_of(config), []).append(config)
+    return list(groups.values())
+
+
+def largest_stack(config: RunConfig, steps: int, parameters: int, free_bytes: int) -> int:
+    """E: how many runs like this one there is room for, at least one. A generous guess: a stack that is too small costs little.
+
+    Args:
+        steps: of the longest clip, of all modalities together.
+        parameters: of a run.
+    """
+    activations = config.batch_size * steps * total_width(config) * (PASSES * (config.layers + config.brff_layers))
+    return max(1, free_bytes // (BYTES * (COPIES * parameters + activations)))
+
+
+def stack_of(configs: Iterable[RunConfig], features: Features, device: torch.device | str) -> int:
+    """E for a group of runs, by the memory that is free on the device."""
+    config = next(iter(configs))
+    steps = sum(int(features.stream(m).lengths.max()) for m in takes(config.model))
+    parameters = sum(p.numel() for p in fresh(config, features).parameters())
+    if torch.device(device).type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = available_bytes()
+    return largest_stack(config, steps, parameters, free // 2)
+
+
+def fresh(config: RunConfig, features: Features) -> FusionModel:
+    """A model to be looked at; torch's generator is left as it was."""
+    with torch.random.fork_rng([]):
+        return build(config, {m: features.stream(m).input for m in takes(config.model)}, len(features.classes))
