@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..store.errors import UsageError
 from .axes import (
     check_balances,
     check_models,
@@ -188,6 +189,18 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     help="CPU threads of each process.  [default: cores / processes]",
 )
 @click.option(
+    "--executor",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "processes", "stacked", "dask"]),
+    help="Runs in processes side by side, in lockstep in one, or on a Dask cluster; auto measures the first two and takes the quicker.",
+)
+@click.option(
+    "--cluster",
+    metavar="WHERE",
+    help="A Dask cluster to train on: local:N or tcp://host:port.  [default: this machine, without]",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder of the runs and the report.  [default: runs/STORE, by its name]",
@@ -222,6 +235,8 @@ def fuse(
     budget: str | None,
     workers: int | None,
     threads: int | None,
+    executor: str,
+    cluster: str | None,
     out: Path | None,
     resume: bool,
     as_json: bool,
@@ -233,6 +248,7 @@ def fuse(
     Trains every combination of models, ratios, parts, balance methods, noises, folds and seeds; chooses each run's epoch on the dev split,
     looks at the test split once, and writes the runs and a report.
     """
+    executor = executor_of(executor, cluster)
     names = split_names(models)
     place = device_of(device, gpu)
     check_models(names)
@@ -257,12 +273,21 @@ def fuse(
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    runs, failure = train(configs, task, shares(configs, place, workers, threads))
+    runs, failure = train(configs, task, shares(configs, place, workers, threads), executor, cluster)
     if runs:
         summary, report = conclude(runs, features, folder, conditions)
         show_json(summary, features, report) if as_json else show_table(summary, report)
     if failure:
         raise failure
+
+
+def executor_of(executor: str, cluster: str | None) -> str:
+    """A cluster is an executor by itself. Raises UsageError where another one is asked for."""
+    if cluster is None:
+        return executor
+    if executor not in ("auto", "dask"):
+        raise UsageError(f"--cluster {cluster} with --executor {executor}: leave one of them out")
+    return "dask"
 
 
 def shares(configs: "list[RunConfig]", device: str, workers: int | None, threads: int | None) -> tuple[int, int]:
@@ -366,7 +391,13 @@ def task_of(
     return Task(features, out, conditions, device, provenance, Progress() if quiet else StderrProgress(), resume)
 
 
-def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> "tuple[list[Run], RunsFailed | None]":
+def train(
+    configs: "list[RunConfig]",
+    task: "Task",
+    shares: tuple[int, int],
+    executor: str = "auto",
+    cluster: str | None = None,
+) -> "tuple[list[Run], RunsFailed | None]":
     """The finished runs, and what is to be said of the others when these have been shown."""
     import torch
 
@@ -375,7 +406,7 @@ def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> 
     workers, threads = shares
     torch.set_num_threads(threads)
     try:
-        return train_all(configs, task, workers, threads), None
+        return train_all(configs, task, workers, threads, executor, cluster), None
     except RunsFailed as error:
         return error.runs, error
 

@@ -4,39 +4,30 @@ Workers give results back; only the caller writes the store. A shard whose worke
 nothing is lost, and as a shard is given back once, nothing is written twice. See docs/cluster.md.
 """
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
-from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed import Client, Future, KilledWorker, wait
 
-from ..store.errors import BmlaError, UsageError
+from ..store.cluster import ClusterError, connected, find_place, one_line, slots, unlike, wait_for_workers
 from ..store.processes import POLL_S
 from ..store.spec import StreamSpec
-from .cluster_worker import TOPIC, Extraction, Trouble, facts, no_root, one_line, unlike, versions_here, work
+from .cluster_worker import TOPIC, Extraction, Trouble, facts, no_root, versions_here, work
 from .pipeline import Done, Task
 from .tools import ToolConfig
 
-ANSWER_S = 5.0  # for a scheduler to answer
-START_S = 10.0  # for a first worker to be there
 WITHOUT_WORKERS_S = 300.0  # for another worker when all have gone: a batch system may send a new one
 REFRESH_S = 2.0  # between looks at which workers there are
 AHEAD = 2  # shards a worker's thread: one in work and one waiting, so that no worker idles while a result travels
-DEATHS = 3  # workers that a shard may take with it; an existing scheduler counts by its own allowed-failures
-
-
-class ClusterError(BmlaError):
-    """The cluster, or one of its workers, can't go on; what was given back before stands."""
 
 
 def run_on_cluster(
@@ -84,18 +75,6 @@ def run_on_cluster(
                     client.unregister_worker_plugin(extraction.name)
 
 
-def find_place(where: str) -> int | str:
-    """The number of local workers, or a scheduler's address. Raises UsageError for any other text."""
-    kind, _, count = where.partition(":")
-    if kind == "local" and count.isascii() and count.isdigit() and int(count) > 0:
-        return int(count)
-    with suppress(ValueError):  # of a port that is none
-        parts = urlsplit(where)
-        if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port and not parts.path:
-            return where
-    raise UsageError(f'--cluster: "{where}" is no cluster: expected local:N, tcp://host:port or tls://host:port')
-
-
 def everywhere(value: Any) -> Any:
     """A configuration whose paths do not depend on the folder that a process runs in."""
     if isinstance(value, Path):
@@ -108,65 +87,6 @@ def everywhere(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: everywhere(getattr(value, f.name)) for f in fields(value) if f.init})
     return value
-
-
-@contextmanager
-def connected(place: int | str, gpu: bool, tell: Callable[[str], None]) -> Iterator[Client]:
-    """A client of the cluster; a local one is started and, at the end, stopped."""
-    if isinstance(place, str):
-        with reach(place) as client:
-            tell(f"Dask dashboard: {client.dashboard_link}")
-            yield client
-        return
-    with (
-        LocalCluster(
-            n_workers=place,
-            threads_per_worker=1,
-            memory_limit=0,  # Dask's share of memory a core knows nothing of models; the system's own limits hold
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # what matters becomes an error here
-            scheduler_kwargs={"allowed_failures": DEATHS - 1},
-            **({"resources": {"GPU": 1}} if gpu else {}),
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        tell(f"Dask dashboard: {cluster.dashboard_link}")
-        yield client
-
-
-def reach(address: str) -> Client:
-    """A client of a running scheduler. Raises ClusterError where it does not answer."""
-    try:
-        return Client(address, timeout=ANSWER_S, set_as_default=False)
-    except (OSError, TypeError, ValueError) as error:  # of a tls:// address: certificates that are not configured
-        raise ClusterError(
-            f"no Dask scheduler answers at {address}: {one_line(error)}; start one with `dask scheduler`"
-        ) from error
-
-
-def slots(client: Client, gpu: bool) -> dict[str, int]:
-    """How many shards each worker can work on at once; workers that can take none are left out."""
-    found = {}
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        offered = int(worker["resources"].get("GPU", 0)) if gpu else worker["nthreads"]
-        if worker["status"] == "running" and (usable := min(offered, worker["nthreads"])):
-            found[address] = usable
-    return found
-
-
-def wait_for_workers(client: Client, gpu: bool, where: str) -> None:
-    """Raises ClusterError where no worker that fits is there within START_S."""
-    end = time.monotonic() + START_S
-    while not slots(client, gpu):
-        if time.monotonic() > end:
-            there = len(client.scheduler_info(n_workers=-1)["workers"])
-            if gpu and there:
-                raise ClusterError(
-                    f"{where}: none of its {there} workers offers the resource GPU; "
-                    "start them with `dask worker … --resources GPU=1`"
-                )
-            raise ClusterError(f"{where}: the scheduler has no workers; start some with `dask worker {where}`")
-        time.sleep(POLL_S)
 
 
 def check_workers(client: Client, extraction: Extraction) -> None:

@@ -15,6 +15,7 @@ import torch
 from distributed import Worker, WorkerPlugin, get_worker
 
 from .. import __version__
+from ..store.cluster import one_line, unlike
 from ..store.errors import BmlaError
 from ..store.spec import StreamSpec, differences
 from .failures import NO_CLIPS_FAULT
@@ -146,18 +147,5 @@ def facts(root: Path) -> dict[str, Any]:
     return {"versions": versions_here(), "root": root.exists()}
 
 
-def unlike(client: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
-    """Lines such as `torch: 2.15.0 on the client, 2.14.0 there`."""
-    return [
-        f"{name}: {client.get(name, 'missing')} on the client, {worker.get(name, 'missing')} there"
-        for name in sorted({*client, *worker})
-        if client.get(name) != worker.get(name)
-    ]
-
-
 def no_root(root: Path) -> str:
     return f"{root} is not there: the data set must be at the same path on every machine"
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

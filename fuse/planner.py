@@ -35,7 +35,7 @@ START_S = 4.0  # for a process to import and to be sent the features
 @dataclass(frozen=True)
 class Plan:
     """Attributes:
-    executor: "processes" or "stacked".
+    executor: of `sweep.EXECUTORS`, but for "auto".
     seconds: expected; None: not measured.
     lines: for a person.
     """
@@ -77,7 +77,7 @@ def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, e
     executor: "auto", or the one that it must be.
     """
     given = "processes" if executor == "auto" else executor
-    if len(configs) < 2 or not (executor == "auto" or task.progress.talks):
+    if len(configs) < 2 or executor == "dask" or not (executor == "auto" or task.progress.talks):
         return Plan(given)
     together, others, _ = divided(configs, task)
     cores = workers * threads

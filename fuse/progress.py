@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .config import RunConfig
+from .models.table import takes
 
 if TYPE_CHECKING:
     from .run import Run
@@ -101,3 +102,8 @@ def describe(config: RunConfig) -> str:
     one = config.model.endswith(("-ao", "-vo")) and config.ratio == "1:1"
     balance = f" + {config.balance}" if config.balance != "none" else ""
     return f"{config.model}{without}{balance}{'' if one else f' {config.ratio}'} seed {config.seed}"
+
+
+def work(config: RunConfig) -> int:
+    """What a run costs, in epochs of one modality."""
+    return config.total_epochs * len(takes(config.model))

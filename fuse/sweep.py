@@ -2,7 +2,8 @@
 
     processes   runs side by side, each in a process of few threads (`workers.py`); with one worker, in this process
     stacked     runs of one architecture in lockstep, in this process (`stacked/`); what does not stack goes to processes
-    auto        whichever a few measured steps say is quicker (`planner.py`)
+    dask        runs on a cluster's workers (`cluster.py`)
+    auto        processes or stacked, whichever a few measured steps say is quicker (`planner.py`)
 
 The single-modality models that BalanceMLA starts from, or that a balance method learns from, are runs as well, kept in the same
 folder: every run of the sweep that can share them does, and so does the next sweep.
@@ -21,14 +22,14 @@ from .data import Features
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
 from .planner import plan
-from .progress import Progress, describe
+from .progress import Progress, describe, work
 from .recipes import run_config
 from .run import Run, run_name
 from .stacked.executor import divided, run_stacks
 from .train import Diverged, clips_of, set_apart
 from .workers import run_parallel
 
-EXECUTORS = ("auto", "processes", "stacked")
+EXECUTORS = ("auto", "processes", "stacked", "dask")
 
 
 def grid(
@@ -99,6 +100,7 @@ def run_sweep(
     workers: int = 1,
     threads: int = 1,
     executor: str = "processes",
+    cluster: str | None = None,
 ) -> list[Run]:
     """Trains and tests what is not there yet, and returns all runs in the order asked for.
 
@@ -109,6 +111,7 @@ def run_sweep(
         workers: processes that train side by side, on a CPU; 1: this one, with as many threads as torch is set to.
         threads: of each worker.
         executor: of EXECUTORS; see the module.
+        cluster: of executor dask: "local:N" or a scheduler's address; None: as many local workers as `workers`.
         provenance: more keys for each run's config.json.
 
     Raises:
@@ -117,11 +120,16 @@ def run_sweep(
         RunsFailed: some could not be trained (their loss became NaN); raised when all others are done.
     """
     task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
-    return train_all(configs, task, workers, threads, executor)
+    return train_all(configs, task, workers, threads, executor, cluster)
 
 
 def train_all(
-    configs: Sequence[RunConfig], task: Task, workers: int = 1, threads: int = 1, executor: str = "processes"
+    configs: Sequence[RunConfig],
+    task: Task,
+    workers: int = 1,
+    threads: int = 1,
+    executor: str = "processes",
+    cluster: str | None = None,
 ) -> list[Run]:
     """As `run_sweep`."""
     if executor not in EXECUTORS:
@@ -143,7 +151,11 @@ def train_all(
     failed: dict[RunConfig, str] = {}
     try:
         first, then = waves_of(missing)
-        if planned.executor == "stacked":
+        if planned.executor == "dask" and missing:
+            from .cluster import run_on_cluster  # Dask is slow to import
+
+            failed = run_on_cluster((first, then), task, cluster or f"local:{workers}")
+        elif planned.executor == "stacked":
             for wave in (first, then):
                 failed |= train_stacked(wave, task, workers, threads, failed)
         elif workers > 1 and len(missing) + len(untested) > 1:
@@ -193,8 +205,3 @@ def waves_of(configs: Iterable[RunConfig]) -> tuple[list[RunConfig], list[RunCon
 def needed(config: RunConfig) -> Iterable[RunConfig]:
     """A run and those that it starts or learns from."""
     return (*prerequisites(config), config)
-
-
-def work(config: RunConfig) -> int:
-    """What a run costs, in epochs of one modality."""
-    return config.total_epochs * len(takes(config.model))

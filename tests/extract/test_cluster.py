@@ -16,14 +16,16 @@ import pytest
 from distributed import LocalCluster
 
 from bmla.extract import cluster
-from bmla.extract.cluster import ClusterError, everywhere, find_place, run_on_cluster
-from bmla.extract.cluster_worker import device_of, unlike, versions_here
+from bmla.extract.cluster import everywhere, run_on_cluster
+from bmla.extract.cluster_worker import device_of, versions_here
 from bmla.extract.extraction import extract
 from bmla.extract.pipeline import Task, run_shard
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.tools import ToolConfig, Tools
+from bmla.store import cluster as connection
 from bmla.store import open_store
 from bmla.store.clips import Clip
+from bmla.store.cluster import ClusterError, find_place, unlike
 from bmla.store.errors import BmlaError, UsageError
 
 STREAM = "audio.logspec"
@@ -212,14 +214,14 @@ def test_missing_weights_arrive_as_one_line_with_the_worker(sounds, scheduler):
 
 
 def test_without_a_worker_that_offers_a_gpu_nobody_waits(sounds, scheduler, monkeypatch):
-    monkeypatch.setattr(cluster, "START_S", 0.5)
+    monkeypatch.setattr(connection, "START_S", 0.5)
     config = ToolConfig((STREAM,), device="cuda:0")
     with pytest.raises(ClusterError, match=r"none of its 2 workers offers the resource GPU; .*--resources GPU=1"):
         list(run_on_cluster(shards(), config, sounds, lambda n: None, scheduler))
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line_soon(sounds, monkeypatch):
-    monkeypatch.setattr(cluster, "ANSWER_S", 1.0)
+    monkeypatch.setattr(connection, "ANSWER_S", 1.0)
     began = time.monotonic()
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(run_on_cluster(shards(), CONFIG, sounds, lambda n: None, "tcp://127.0.0.1:9"))

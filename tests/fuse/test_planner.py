@@ -1,0 +1,79 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bmla.fuse import planner
+from bmla.fuse.data import Features
+from bmla.fuse.obtain import Task
+from bmla.fuse.planner import duration, plan, steps_of
+from bmla.fuse.progress import Progress
+from bmla.fuse.sweep import grid
+
+SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=1e-3, batch_size=16)
+STREAMS = dict(audio="audio.arrays", visual="visual.arrays")
+
+
+class Told(Progress):
+    talks = True
+
+
+@pytest.fixture
+def task(features: Features, tmp_path: Path) -> Task:
+    return Task(features, tmp_path, (), "cpu", {}, Told())
+
+
+def faked(monkeypatch: pytest.MonkeyPatch, alone_s: float, stacked_s: float) -> list[int]:
+    """Speeds as given; returns how many runs each measurement was of."""
+    asked: list[int] = []
+
+    def seconds(trials: Sequence[Callable[[], Any]], task: Task, threads: int) -> float:
+        asked.append(len(trials))
+        return alone_s if len(trials) == 1 else stacked_s
+
+    monkeypatch.setattr(planner, "step_seconds", seconds)
+    return asked
+
+
+@pytest.mark.parametrize(("stacked_s", "best"), [(3.9, "stacked"), (6.2, "processes")])
+def test_the_quicker_way_is_taken(task: Task, monkeypatch: pytest.MonkeyPatch, stacked_s: float, best: str) -> None:
+    faked(monkeypatch, alone_s=2.0, stacked_s=stacked_s)
+    configs = grid(["transformer"], ["1:1", "1:3", "3:1"], [0, 1], **SMALL, **STREAMS)
+    planned = plan(configs, task, 2, 1, "auto")  # 6 runs: by two processes 6 s for a step of each, or stacked_s
+    assert planned.executor == best
+    whole = 2 * (-(-144 // 16) + (36 + 3 * 32) / 16 / 3)  # epochs x (steps of 144 clips, and a third of what is judged)
+    assert steps_of(configs[0], task) == pytest.approx(whole)
+    expected = 6 * whole * stacked_s / 6 if best == "stacked" else 6 * whole * 2.0 / 2 + planner.START_S
+    assert planned.seconds == pytest.approx(expected)
+    assert planned.lines[0].startswith(f"6 runs to train, about {duration(expected)} in ")
+    assert planned.lines[1].startswith("  6 x transformer: ")
+
+
+def test_what_was_asked_for_is_not_changed_and_not_measured_for_nobody(
+    task: Task, features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = grid(["transformer", "single-res"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    asked = faked(monkeypatch, 1.0, 1e-9)
+    assert plan(configs, task, 2, 1, "processes").executor == "processes"
+    assert asked == [1, 1]  # no stack is tried
+    asked.clear()
+    assert plan(configs, task, 2, 1, "stacked").executor == "stacked"
+    assert asked == [1, 2, 1]  # single-res does not stack
+    asked.clear()
+    silent = Task(features, tmp_path, (), "cpu", {}, Progress())
+    assert plan(configs, silent, 2, 1, "stacked") == planner.Plan("stacked")
+    assert plan(configs[:1], task, 2, 1, "auto") == planner.Plan("processes")
+    assert asked == []
+
+
+def test_measuring_leaves_nothing_behind(task: Task) -> None:
+    configs = grid(["transformer"], ["1:1", "1:3"], [0], **SMALL, **STREAMS)
+    planned = plan(configs, task, 1, 1, "auto")
+    assert planned.seconds is not None
+    assert planned.seconds > 0
+    assert list(task.out.iterdir()) == []
+
+
+def test_durations_are_said_in_fitting_units() -> None:
+    assert [duration(s) for s in (12.3, 150, 9000)] == ["12 s", "2 min", "2.5 h"]
