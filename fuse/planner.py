@@ -29,6 +29,7 @@ WARM, TIMED = 1, 4  # steps
 LONG_S = 2.0  # a measurement ends after so long
 LARGEST_TRIAL = 8  # runs of a stack that is only tried
 FORWARD_SHARE = 1 / 3
+WORTH_S, WORTH_SHARE = 20.0, 0.2  # what a stack must save
 START_S = 4.0  # for a process to import and to be sent the features
 
 
@@ -81,29 +82,41 @@ def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, e
         return Plan(given)
     together, others, _ = divided(configs, task)
     cores = workers * threads
-    try:
-        speeds = [measured(group, task, threads, cores if executor != "processes" else 0) for group in together]
-        speeds += [measured(group, task, threads, 0) for group in grouped(others)]
-    except BmlaError:  # what is wrong with a run is for the sweep itself to say
+    tried = [measured(group, task, threads, cores if executor != "processes" else 0) for group in together]
+    tried += [measured(group, task, threads, 0) for group in grouped(others)]
+    torch.set_num_threads(threads)
+    speeds = [speed for speed in tried if speed is not None]
+    if not speeds:
         return Plan(given)
-    finally:
-        torch.set_num_threads(threads)
     totals = {name: sum(s.seconds(name, workers) for s in speeds) for name in ("processes", "stacked")}
     if workers > 1:
         totals["processes"] += START_S
-    best = min(totals, key=lambda name: totals[name]) if executor == "auto" else executor
-    return Plan(best, totals[best], lines_of(best, totals, speeds, workers, threads))
+    best = chosen(totals) if executor == "auto" else executor
+    return Plan(best, totals[best], lines_of(best, totals, speeds, len(configs), workers, threads))
 
 
-def measured(group: Sequence[RunConfig], task: Task, threads: int, cores: int) -> Speed:
-    """Args: cores: threads that a stack may use; 0: none is tried."""
+def chosen(totals: Mapping[str, float]) -> str:
+    """Processes, whose weights are always the same to the last bit, unless stacks are much quicker: no noise of a measurement decides."""
+    saved_s = totals["processes"] - totals["stacked"]
+    return "stacked" if saved_s > max(WORTH_S, WORTH_SHARE * totals["processes"]) else "processes"
+
+
+def measured(group: Sequence[RunConfig], task: Task, threads: int, cores: int) -> Speed | None:
+    """None for runs that learn from others which may not be there yet, and for those that can't be trained: the sweep will say why.
+
+    Args:
+        cores: threads that a stack may use; 0: none is tried.
+    """
     config = group[0]
     trials = [partial(trial, c, task) for c in group]
-    alone_s = step_seconds(trials[:1], task, threads)
     stacked_s, width = None, 1
-    if cores:
-        width = min(len(group), LARGEST_TRIAL, stack_of(group, task.features, task.device))
-        stacked_s = step_seconds(trials[:width], task, cores) / width
+    try:
+        alone_s = step_seconds(trials[:1], task, threads)
+        if cores:
+            width = min(len(group), LARGEST_TRIAL, stack_of(group, task.features, task.device))
+            stacked_s = step_seconds(trials[:width], task, cores) / width
+    except BmlaError:
+        return None
     name = config.model if config.balance == "none" else f"{config.model} + {config.balance}"
     return Speed(name, len(group), sum(steps_of(c, task) for c in group), alone_s, stacked_s, width)
 
@@ -159,10 +172,9 @@ def steps_of(config: RunConfig, task: Task) -> float:
 
 
 def lines_of(
-    best: str, totals: Mapping[str, float], speeds: Sequence[Speed], workers: int, threads: int
+    best: str, totals: Mapping[str, float], speeds: Sequence[Speed], runs: int, workers: int, threads: int
 ) -> tuple[str, ...]:
     """The plan in one line, and one for each group of runs that train together."""
-    runs = sum(s.runs for s in speeds)
     how = "in stacks" if best == "stacked" else f"in {workers} process(es) of {threads} thread(s)"
     tried = [s for s in speeds if s.stacked_s is not None]
     other = "processes" if best == "stacked" else "stacked"
@@ -173,6 +185,8 @@ def lines_of(
         lines.append(
             f"  {s.runs} x {s.name}: {duration(s.seconds(best, workers))}; ms a step: {1000 * s.alone_s:.0f} alone{stacked}"
         )
+    if left := runs - sum(s.runs for s in speeds):
+        lines.append(f"  {left} not measured")
     return tuple(lines)
 
 

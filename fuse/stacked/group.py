@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from ...store.errors import BmlaError
 from ...store.reading.memory import available_bytes
+from ..balance.table import BALANCES as BALANCE_METHODS
 from ..config import RunConfig
 from ..data import Features
 from ..models.base import FusionModel
@@ -29,6 +31,7 @@ OWN = {
     *("finetune_lr", "weight_decay", "clip_norm", "lambda_audio", "lambda_visual", "lr_scale_audio", "lr_scale_visual"),
     *("class_weights", "label_smoothing", "warmup_steps", "patience", "modality_dropout", "augment", "gate_augment"),
     *("holdout", "folds", "fold", "fold_by"),
+    *(name for method in BALANCE_METHODS.values() for name in method.reads),
 }
 BYTES = 4
 COPIES = 6  # of the parameters: values, gradients, both moments, the layers' gradients, the best weights
@@ -40,19 +43,21 @@ def why_not(config: RunConfig, features: Features) -> str | None:
     if config.balance not in BALANCES:
         return f"balance {config.balance}"
     if config.total_epochs == 0:
-        return "nothing is trained"
-    small = replace(config, layers=1, brff_layers=1, width=math.lcm(2, config.heads))  # of the same kinds of parts
-    unknown = unknown_parts(fresh(small, features))
+        return f"{config.model} (nothing of it is trained)"
+    width = math.lcm(2, config.heads)
+    small = replace(config, layers=1, brff_layers=1, width=width, ratio="1:1")  # of the same kinds of parts
+    try:
+        unknown = unknown_parts(fresh(small, features))
+    except BmlaError:  # what is wrong with it is for its training to say
+        return config.model
     return f"{config.model} ({', '.join(unknown)})" if unknown else None
 
 
 def key_of(config: RunConfig) -> tuple[Any, ...]:
     """Runs with the same key stack."""
     same = [getattr(config, f.name) for f in fields(config) if f.name not in OWN]
-    answers = [
-        getattr(config, name) > 0 for name in ("lambda_audio", "lambda_visual")
-    ]  # a head without a loss has no gradient
-    return (*same, *answers, total_width(config))
+    answered = config.lambda_audio > 0, config.lambda_visual > 0  # a head without a loss has no gradient
+    return (*same, *answered, total_width(config))
 
 
 def total_width(config: RunConfig) -> int:

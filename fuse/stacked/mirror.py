@@ -123,6 +123,11 @@ def mirrored(parts: Sequence[nn.Module], layout: Layout, owner: str) -> Any:
     if kind in LAYERS:
         return LAYERS[kind](parts, layout)
     if kind in SAME:
+        assert all(
+            torch.equal(a, b)
+            for p in parts
+            for a, b in zip(parts[0].state_dict().values(), p.state_dict().values(), strict=True)
+        )
         return parts[0]
     if kind not in FOLDED:
         raise DoesNotStack(f"{kind.__name__} works for one run at a time")

@@ -275,3 +275,20 @@ def test_a_diverging_run_is_named_and_the_others_are_shown(
     assert result.exit_code == 1
     assert "1 of 2 runs failed:\n  transformer 1:1 seed 0: transformer, seed 0: the loss is no number" in result.output
     assert "best on dev: transformer-ao" in result.output
+
+
+def test_the_plan_is_told_and_the_executor_can_be_chosen(tiny_store: Path) -> None:
+    words = ["--model", "transformer-vo", "--seed", "0,1", *SMALL]
+    result = call(*words, "--executor", "stacked", store=tiny_store)
+    assert result.exit_code == 0, result.output
+    assert "2 runs to train, about " in result.stderr
+    assert " in stacks; in processes " in result.stderr
+    assert "2 x transformer-vo: " in result.stderr
+    runs = [load_run(p) for p in Path("runs/tiny").iterdir() if (p / "config.json").is_file()]
+    assert [run.document["executor"] for run in runs] == ["stacked"] * 2
+
+
+def test_a_cluster_with_another_executor_is_refused(tiny_store: Path) -> None:
+    result = call("--cluster", "local:2", "--executor", "stacked", store=tiny_store)
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == "--cluster local:2 with --executor stacked: leave one of them out"

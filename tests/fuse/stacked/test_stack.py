@@ -82,7 +82,8 @@ def test_which_models_claim_to_stack(tiny: Tiny, ragged: Features) -> None:
     assert [model for model, reason in reasons.items() if reason is None] == sorted(STACKING, key=list(reasons).index)
     assert reasons["concat"] == "concat (Con)"
     assert reasons["single-res"] == "single-res (SingleRes)"
-    assert reasons["logit-average"] == "nothing is trained"
+    assert reasons["logit-average"] == "logit-average (nothing of it is trained)"
+    assert why_not(tiny("balancemla", ratio="1:15", width=64, heads=8), ragged) is None
     assert why_not(tiny("shared-head", balance="mla"), ragged) == "balance mla"
     assert why_not(tiny("joint", head="cosine"), ragged) == "joint (CosineHead)"
 
