@@ -13,15 +13,15 @@ from .condition import CLEAN, Condition
 from .config import RunConfig, starting_points, teachers
 from .contribution import contribution
 from .data import Features
-from .evaluate import Predictions, predict
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import takes
+from .predictions import Predictions, predict
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .train import clips_of, train
+from .training import clips_of, train
 from .unfinished import FOLDER, Unfinished
 
 

@@ -34,10 +34,10 @@ from ..store.errors import BmlaError, StoreError, UsageError
 from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
-from .evaluate import Predictions, predict
 from .models.base import FusionModel, Input
 from .models.table import build, entry, takes
-from .train import Epoch, Trained
+from .predictions import Predictions, predict
+from .training import Epoch, Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"

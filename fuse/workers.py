@@ -22,7 +22,7 @@ from .config import RunConfig, starting_points
 from .obtain import Task, obtain
 from .progress import Progress
 from .run import load_run
-from .train import Diverged
+from .training import Diverged
 
 
 def run_parallel(waves: Sequence[Sequence[RunConfig]], task: Task, workers: int, threads: int) -> dict[RunConfig, str]:

@@ -27,13 +27,13 @@ from .contribution import quick_contribution
 from .data import Draw, Features
 from .decision_fit import fit_decision
 from .diagnostics import Running, dev_figures, gradient_norm, held_figures
-from .evaluate import predict
 from .mixup import mixup
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import build, check_inputs, takes
 from .noise import noise, with_noisy_copies
+from .predictions import predict
 from .splits import carve
 from .unfinished import (
     Unfinished,
