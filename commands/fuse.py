@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .axes import (
     training_noises,
 )
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
+from .own import own_models, with_sources
 from .settings import setting_options
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     default=("balancemla",),
     show_default=True,
     metavar="NAME",
-    help="What to train, repeatable or with commas; see `bmla models`.",
+    help="What to train, repeatable or with commas; see `bmla models`. own:package.module:ClassName is a class of yours.",
 )
 @click.option(
     "--ratio",
@@ -236,6 +238,7 @@ def fuse(
     names = split_names(models)
     place = device_of(device, gpu)
     check_models(names)
+    builders = own_models(names)
     budget_bytes = None if budget is None else byte_count("--budget", budget)
     axes = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), folds=folds)
     axes["balances"] = check_balances(split_names(balances))
@@ -253,10 +256,12 @@ def fuse(
     folder = out or Path("runs") / store.name
     local = local_copy(store, [*streams.values(), *noises], quiet)
     features = load(local, streams, noises, names, place, tier, budget_bytes, quiet)
+    configs = with_sources(configs, builders, features)
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
+    task = replace(task, builders=builders)
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from ..store.errors import UnknownName, UsageError
 from .balance.table import BALANCES
 from .balance.table import entry as balance_entry
-from .models.table import BOTH, MODELS
+from .models.table import BOTH, MODELS, OWN, OWN_READS
 from .models.table import entry as model_entry
 from .ratio import MODES, parse_ratio
 
@@ -92,6 +92,7 @@ class RunConfig:
         adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
+        own: of a model of the user's own, the name of its class and a digest of its source.
     """
 
     model: str
@@ -165,6 +166,7 @@ class RunConfig:
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
+    own: str = ""
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -248,6 +250,9 @@ def starting_points(config: RunConfig) -> dict[str, RunConfig]:
     return {modality: pretraining(config, modality) for modality in model_entry(config.model).starts}
 
 
+TEACHERS = {"audio": "transformer-ao", "visual": "transformer-vo"}  # of models that start from no branches
+
+
 def teachers(config: RunConfig) -> dict[str, RunConfig]:
     """The runs of one modality that a run's balance method learns from, by modality; none for most methods.
 
@@ -257,7 +262,7 @@ def teachers(config: RunConfig) -> dict[str, RunConfig]:
         return {}
     if starts := starting_points(config):
         return starts
-    names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
+    names = model_entry(config.model).starts or TEACHERS
     return {m: alone(config, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
 
 
@@ -278,7 +283,7 @@ def alone(config: RunConfig, model: str, epochs: int, lr: float) -> RunConfig:
 
 
 # The settings that only some models look at, and those that only some models or balance methods do.
-OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads)
+OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads) | {*OWN_READS}
 SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.reads}
 
 
@@ -290,6 +295,8 @@ def canonical(config: RunConfig) -> RunConfig:
     default = RunConfig(config.model)
     entry = model_entry(config.model)
     read = {*entry.reads, *balance_entry(config.balance).reads}
+    if balance_entry(config.balance).teachers and not entry.starts:
+        read |= {*model_entry(TEACHERS["audio"]).reads}
     unread = SPECIFIC - read
     if not config.brff:
         unread |= {"attention"}
@@ -326,8 +333,8 @@ def canonical(config: RunConfig) -> RunConfig:
 
 def check_names(config: RunConfig) -> None:
     """Raises UnknownName or UsageError, naming the field."""
+    model_entry(config.model)
     for what, value, known in (
-        ("model", config.model, tuple(MODELS)),
         ("ratio mode", config.ratio_mode, MODES),
         ("norm", config.norm, NORMS),
         ("attention", config.attention, ATTENTIONS),
@@ -342,8 +349,9 @@ def check_names(config: RunConfig) -> None:
         if value not in known:
             raise UnknownName(what, value, known)
     parse_ratio(config.ratio)
-    if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
-        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
+    if config.balance != "none" and not fits(config.balance, config.model):
+        known_to_fit = " or ".join(fitting(config.balance))
+        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {known_to_fit}")
     plain = {f.name: f.default for f in fields(RunConfig)}
     for name, value in balance_entry(config.balance).sets.items():
         if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
@@ -351,14 +359,20 @@ def check_names(config: RunConfig) -> None:
 
 
 def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
-    method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
-    return tuple(
-        name
-        for name, model in MODELS.items()
-        if model.takes == BOTH
+    """The models of the table that a balance method goes with."""
+    return tuple(name for name in MODELS if fits(balance, name))
+
+
+def fits(balance: str, name: str) -> bool:
+    """Whether a balance method goes with a model: with none that is put together from trained branches and trained no further.
+
+    What a model of the user's own gives is seen when it is built; see `balance.table.build`.
+    """
+    model, method, known = model_entry(name), balance_entry(balance), {f.name for f in fields(RunConfig)}
+    return (
+        model.takes == BOTH
         and (not model.starts or "finetune_epochs" in model.reads)
-        and (not method.models or name in method.models)
+        and (not method.models or name in method.models or name.startswith(OWN))
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
     )
