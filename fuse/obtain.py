@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .condition import CLEAN, Condition
-from .config import RunConfig, starting_points, teachers
+from .config import RunConfig
 from .contribution import contribution
 from .data import Features
 from .evaluate import Predictions, predict
@@ -19,6 +19,7 @@ from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.single import SingleModality
 from .models.table import takes
+from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
 from .train import clips_of, train
