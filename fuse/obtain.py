@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .condition import CLEAN, Condition
-from .config import RunConfig, starting_points, teachers
+from .config import RunConfig
 from .contribution import contribution
 from .data import Features
 from .metrics import scores
@@ -20,6 +20,7 @@ from .models.own import Builder
 from .models.single import SingleModality
 from .models.table import takes
 from .predictions import Predictions, predict
+from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
 from .training import clips_of, train

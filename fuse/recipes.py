@@ -14,7 +14,8 @@ from typing import Any
 
 from ..store.errors import UnknownName
 from .balance.table import entry as balance_entry
-from .config import RunConfig, canonical
+from .canonical import canonical
+from .config import RunConfig
 
 TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
 BRANCH = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 0, "batch_size": 32}

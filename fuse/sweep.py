@@ -12,10 +12,11 @@ import torch
 
 from ..store.errors import BmlaError, UsageError
 from .condition import Condition
-from .config import PARTS, RunConfig, prerequisites
+from .config import PARTS, RunConfig
 from .data import Features
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
+from .prerequisites import prerequisites
 from .progress import Progress, describe
 from .recipes import run_config
 from .run import Run, run_name

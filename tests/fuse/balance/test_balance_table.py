@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from bmla.fuse.balance.table import BALANCES, build, entry
-from bmla.fuse.config import RunConfig, fitting, teachers
+from bmla.fuse.checks import fitting
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.models.table import MODELS
+from bmla.fuse.prerequisites import teachers
 from bmla.fuse.recipes import run_config
 from bmla.fuse.sweep import grid, run_sweep
 from bmla.fuse.training import Trained, set_apart, train

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from bmla.fuse.balance.table import BALANCES, NEEDS, entry
 from bmla.fuse.balance.table import build as build_balance
-from bmla.fuse.config import RunConfig, fits, teachers
+from bmla.fuse.checks import fits
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.models.own import Own, identity
 from bmla.fuse.models.table import build, takes
+from bmla.fuse.prerequisites import teachers
 from bmla.fuse.training import Trained, train
 from bmla.store.errors import UnknownName, UsageError
 
