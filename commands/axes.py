@@ -122,7 +122,8 @@ def noises_of(configs: "list[RunConfig]", conditions: "tuple[Condition, ...]") -
 AXES = {
     name: f"--{name}" for name in ("model", "audio", "visual", "seed", "ratio", "balance", "augment", "folds", "fold")
 }
-AXES |= {"fold_by": "--fold-by", "gate_augment": "--gate-augment"} | dict.fromkeys(("brff", "adf", "clw"), "--without")
+AXES |= {"fold_by": "--fold-by", "gate_augment": "--gate-augment", "own": "--model"}
+AXES |= dict.fromkeys(("brff", "adf", "clw"), "--without")
 
 
 def set_values(words: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`bmla fuse`: a feature store -> trained fusion models, their scores and a report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from .axes import (
     training_noises,
 )
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
+from .own import own_models, with_sources
 from .settings import setting_options
 from .sweep_file import FILES, extending, keep_words
 from .sweep_options import SHOWN, SPAN, STORE, TIER, WITHOUT, WORK, with_options
@@ -112,6 +114,7 @@ def fuse(
     names = split_names(models)
     place = device_of(device, gpu)
     check_models(names)
+    builders = own_models(names)
     budget_bytes = None if budget is None else byte_count("--budget", budget)
     axes = dict(seeds=seed_numbers(seeds), removals=removed_parts(removals), folds=folds)
     axes["balances"] = check_balances(split_names(balances))
@@ -129,6 +132,7 @@ def fuse(
     folder = out or Path("runs") / store.name
     local = local_copy(store, [*streams.values(), *noises], quiet)
     features = load(local, streams, noises, names, place, tier, budget_bytes, quiet)
+    configs = with_sources(configs, builders, features)
     check_digest(features, digest)
     check_runs(configs, features)
     keep_words(
@@ -140,6 +144,7 @@ def fuse(
         for line in (*remarks(streams, features), *ratio_lines(configs), outline(configs, features, folder)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
+    task = replace(task, builders=builders)
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)

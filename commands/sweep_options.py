@@ -33,7 +33,7 @@ MODEL = click.option(
     default=("balancemla",),
     show_default=True,
     metavar="NAME",
-    help="What to train, repeatable or with commas; see `bmla models`.",
+    help="What to train, repeatable or with commas; see `bmla models`. own:package.module:ClassName is a class of yours.",
 )
 RATIO = click.option(
     "--ratio",

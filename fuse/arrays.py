@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..store.errors import UsageError
-from .data import Features, usable
+from .data import Features, units_of, usable
 from .models.kinds import kind_of
 from .stream import Resident, any_of_each
 
@@ -29,9 +29,10 @@ def features_from_arrays(
     classes: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
 ) -> Features:
-    """Lays arrays end to end as features.
+    """Lays arrays end to end as features to train on.
 
     Args:
         labels: (n,) class indices; -1: unknown, the clip is left out.
@@ -43,16 +44,61 @@ def features_from_arrays(
             (`augment`) or to test on.
         classes: names; default "0", "1", …
         ids, groups: n names; default the clip's number, and every clip a group of its own.
+        speakers: n names, which cross-validation can keep together.
 
     Raises:
         UsageError: arrays that do not fit each other, or hold NaN at a valid step; no training or no test clips.
     """
+    everything = laid_out(
+        labels,
+        split,
+        audio=audio,
+        visual=visual,
+        audio_rate_hz=audio_rate_hz,
+        visual_rate_hz=visual_rate_hz,
+        audio_valid=audio_valid,
+        visual_valid=visual_valid,
+        variants=variants,
+        classes=classes,
+        ids=ids,
+        groups=groups,
+        speakers=speakers,
+        device=device,
+    )
+    return usable(everything, "the arrays")
+
+
+def laid_out(
+    labels: Sequence[int] | np.ndarray,
+    split: Sequence[str] | np.ndarray,
+    *,
+    audio: Arrays | None,
+    visual: Arrays | None,
+    audio_rate_hz: float,
+    visual_rate_hz: float,
+    audio_valid: Arrays | None = None,
+    visual_valid: Arrays | None = None,
+    variants: Mapping[str, Arrays] | None = None,
+    classes: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> Features:
+    """As `features_from_arrays`, of all clips, whatever their splits and labels."""
     n = len(labels)
     numbers = np.asarray(labels, np.int64)
     names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(numbers.max(initial=0)) + 1))
     given_ids = [str(i) for i in range(n)] if ids is None else list(ids)
     given_groups = given_ids if groups is None else list(groups)
-    for what, given in (("split", split), ("audio", audio), ("visual", visual), ("ids", ids), ("groups", groups)):
+    for what, given in (
+        ("split", split),
+        ("audio", audio),
+        ("visual", visual),
+        ("ids", ids),
+        ("groups", groups),
+        ("speakers", speakers),
+    ):
         if given is not None and len(given) != n:
             raise UsageError(f"{what} has {len(given)} entries, expected one for each of the {n} labels")
     if n and not -1 <= numbers.min() <= numbers.max() < len(names):
@@ -76,7 +122,7 @@ def features_from_arrays(
     sha = hashlib.sha256(repr((numbers.tolist(), list(split), names, given_ids, given_groups)).encode())
     for stream in streams.values():
         sha.update(content(stream))
-    everything = Features(
+    return Features(
         dataset="arrays",
         task="classification",
         classes=names,
@@ -89,8 +135,8 @@ def features_from_arrays(
         digest=sha.hexdigest(),
         variants=others,
         variant_digests={name: hashlib.sha256(content(stream)).hexdigest() for name, stream in others.items()},
+        units={} if speakers is None else units_of(np.asarray(speakers, object)),
     )
-    return usable(everything, "the arrays")
 
 
 def content(stream: Resident) -> bytes:

@@ -12,6 +12,8 @@ from .models.table import BOTH
 from .models.table import entry as model_entry
 from .ratio import parse_ratio
 
+TEACHERS = {"audio": "transformer-ao", "visual": "transformer-vo"}  # of models that start from no branches
+
 
 def canonical(config: RunConfig) -> RunConfig:
     """The configuration with every field that its model never looks at set to the default.
@@ -20,7 +22,10 @@ def canonical(config: RunConfig) -> RunConfig:
     """
     default = RunConfig(config.model)
     entry = model_entry(config.model)
-    unread = SPECIFIC - {*entry.reads, *balance_entry(config.balance).reads}
+    read = {*entry.reads, *balance_entry(config.balance).reads}
+    if balance_entry(config.balance).teachers and not entry.starts:
+        read |= {*model_entry(TEACHERS["audio"]).reads}
+    unread = SPECIFIC - read
     # First these, so that what follows asks only settings that the model has: no part of BalanceMLA is missing from another model.
     config = replace(config, **{name: getattr(default, name) for name in unread})
     if not config.brff:

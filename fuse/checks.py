@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..store.errors import UnknownName, UsageError
 from .balance.table import BALANCES
 from .balance.table import entry as balance_entry
-from .models.table import BOTH, MODELS
+from .models.table import BOTH, MODELS, OWN, OWN_READS
 from .models.table import entry as model_entry
 from .ratio import MODES, parse_ratio
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Fields that have one of a few values: what an error calls them, and the values.
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "model": ("model", tuple(MODELS)),
     "ratio_mode": ("ratio mode", MODES),
     "norm": ("norm", ("pre", "post")),
     "attention": ("attention", ("cross", "bilinear")),
@@ -77,18 +76,20 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("weight_decay", "lambda_audio", "lambda_visual", "lr_scale_audio", "lr_scale_visual"), (0, 1e6)),
 }
 # The settings that only some models look at, and those that only some models or balance methods do.
-OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads)
+OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads) | {*OWN_READS}
 SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.reads}
 
 
 def check_names(config: "RunConfig") -> None:
     """Raises UnknownName or UsageError, naming the field."""
+    model_entry(config.model)
     for name, (what, known) in CHOICES.items():
         if getattr(config, name) not in known:
             raise UnknownName(what, getattr(config, name), known)
     parse_ratio(config.ratio)
-    if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
-        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
+    if config.balance != "none" and not fits(config.balance, config.model):
+        known_to_fit = " or ".join(fitting(config.balance))
+        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {known_to_fit}")
     plain = {f.name: f.default for f in fields(config)}
     for name, value in balance_entry(config.balance).sets.items():
         if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
@@ -96,14 +97,20 @@ def check_names(config: "RunConfig") -> None:
 
 
 def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
-    method = balance_entry(balance)
-    return tuple(
-        name
-        for name, model in MODELS.items()
-        if model.takes == BOTH
+    """The models of the table that a balance method goes with."""
+    return tuple(name for name in MODELS if fits(balance, name))
+
+
+def fits(balance: str, name: str) -> bool:
+    """Whether a balance method goes with a model: with none that is put together from trained branches and trained no further.
+
+    What a model of the user's own gives is seen when it is built; see `balance.table.build`.
+    """
+    model, method = model_entry(name), balance_entry(balance)
+    return (
+        model.takes == BOTH
         and (not model.starts or "finetune_epochs" in model.reads)
-        and (not method.models or name in method.models)
+        and (not method.models or name in method.models or name.startswith(OWN))
         and (model.heads or "lambda_audio" in model.reads or not method.heads)
         and all(setting in model.reads or setting not in OF_MODELS for setting in method.sets)
     )

@@ -78,6 +78,7 @@ class RunConfig:
         adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
+        own: of a model of the user's own, the name of its class and a digest of its source.
     """
 
     model: str
@@ -151,6 +152,7 @@ class RunConfig:
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
+    own: str = ""
 
     def __post_init__(self) -> None:
         check_names(self)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .data import Features
-from .evaluate import Predictions, predict
 from .models.base import MODALITIES, FusionModel
+from .predictions import Predictions, predict
 from .stream import constant
 
 QUICK_CLIPS = 32  # of dev, every epoch: a few per cent of an epoch's time

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from .evaluate import Predictions
+from .predictions import Predictions
 
 
 def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[str, Any]:

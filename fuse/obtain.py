@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ from .condition import CLEAN, Condition
 from .config import RunConfig
 from .contribution import contribution
 from .data import Features
-from .evaluate import Predictions, predict
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
+from .models.own import Builder
 from .models.single import SingleModality
 from .models.table import takes
+from .predictions import Predictions, predict
 from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .train import clips_of, train
+from .training import clips_of, train
 from .unfinished import FOLDER, Unfinished
 
 
@@ -32,6 +33,7 @@ class Task:
 
     Attributes:
         resume: a run that was killed goes on from its last state; False: such states are thrown away.
+        builders: of models of the user's own, by name.
     """
 
     features: Features
@@ -41,10 +43,15 @@ class Task:
     provenance: dict[str, Any]
     progress: Progress
     resume: bool = True
+    builders: Mapping[str, Builder] = field(default_factory=dict)
+
+    def finished(self, config: RunConfig) -> Run:
+        """The run of a configuration, which is there."""
+        return load_run(self.out / run_name(config, self.features), self.builders.get(config.model))
 
     def untested(self, config: RunConfig) -> list[Condition]:
         """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
-        run = load_run(self.out / run_name(config, self.features))
+        run = self.finished(config)
         mine = dict.fromkeys(c.seen_by(run.streams) for c in self.conditions)
         asked = [c for c in mine if len(c.hidden) < len(run.streams)]
         return [c for c in asked if not run.was_tested(c, self.features.variant_digests)]
@@ -54,7 +61,7 @@ def obtain(config: RunConfig, task: Task) -> Run:
     """The finished run of this configuration, tested under every condition: the one on disk, or a new one."""
     features, out = task.features, task.out
     if is_finished(config, features, out):
-        run = load_run(out / run_name(config, features))
+        run = task.finished(config)
     else:
         run = fresh_run(config, task)
         task.progress.finish(run)
@@ -87,6 +94,7 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         features,
         branches=single_models(starts, task.device),
         teachers=single_models(taught, task.device),
+        builder=task.builders.get(config.model),
         device=task.device,
         on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
         unfinished=unfinished,
@@ -102,7 +110,7 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         origin["teachers"] = {m: run.name for m, run in taught.items()}
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
     unfinished.remove()
-    return run
+    return replace(run, builder=task.builders.get(config.model))
 
 
 def test(

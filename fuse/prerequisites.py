@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from .balance.table import entry as balance_entry
-from .canonical import canonical
+from .canonical import TEACHERS, canonical
 from .config import RunConfig
 from .models.table import entry as model_entry
 
@@ -25,7 +25,7 @@ def teachers(config: RunConfig) -> dict[str, RunConfig]:
         return {}
     if starts := starting_points(config):
         return starts
-    names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
+    names = model_entry(config.model).starts or TEACHERS
     return {m: alone(config, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
 
 

@@ -16,6 +16,7 @@ import math
 import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,10 +35,11 @@ from ..store.errors import BmlaError, StoreError, UsageError
 from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
-from .evaluate import Predictions, predict
 from .models.base import FusionModel, Input
-from .models.table import build, entry, takes
-from .train import Epoch, Trained
+from .models.own import Builder, identity
+from .models.table import OWN, build, entry, takes
+from .predictions import Predictions, predict
+from .training import Epoch, Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"
@@ -60,6 +62,7 @@ class Run:
         config: the settings.
         history: one entry an epoch.
         scores: test.json: "best" (the chosen epoch), "dev" and "test".
+        builder: makes the model, where it is the user's own; None: not known, and `model` refuses.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class Run:
     config: RunConfig
     history: list[Epoch]
     scores: dict[str, Any]
+    builder: Builder | None = None
 
     @property
     def name(self) -> str:
@@ -157,15 +161,31 @@ class Run:
             raise StoreError(f"{folder}: cannot write here: {error.strerror or error}") from error
 
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
-        """The model with its trained weights, in evaluation mode. Raises RunDamaged where the weights do not fit."""
-        streams = self.document["features"]["streams"]
-        inputs = {m: input_of(streams[m]) for m in takes(self.config.model)}
-        model = build(self.config, inputs, len(self.classes))
+        """The model with its trained weights, in evaluation mode.
+
+        Warns where it is the user's own and its source is not what it was.
+
+        Raises:
+            RunDamaged: the weights do not fit.
+            UsageError: it is the user's own, and the run was loaded without its class.
+        """
+        model = build(self.config, self.inputs, len(self.classes), self.builder)
+        if (
+            self.builder is not None
+            and (now := identity(self.builder, self.inputs, len(self.classes))) != self.config.own
+        ):
+            warnings.warn(f"{self.name}: trained with {self.config.own}; what was given is {now}", stacklevel=2)
         try:
             model.load_state_dict(load_file(self.path / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise RunDamaged(f"{self.path}/model.safetensors: can't be used: {first_line(error)}") from error
         return model.to(device).eval()
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What a step of each stream is that the model takes."""
+        streams = self.document["features"]["streams"]
+        return {m: input_of(streams[m]) for m in takes(self.config.model)}
 
     def predict(self, features: Features, split: str = "test", device: torch.device | str = "cpu") -> Predictions:
         """The model's answers about the clips of a split that have one of its modalities.
@@ -196,7 +216,7 @@ def run_name(config: RunConfig, features: Features) -> str:
 
     Settings at their defaults are left out of it, so that one that is added later does not make old runs strangers.
     """
-    parts = [config.model]
+    parts = [config.model.replace(":", "-")]
     parts += ["without-" + "-".join(config.removed)] if config.removed else []
     parts += [config.balance] if config.balance != "none" else []
     parts += [config.ratio.replace(":", "-")] if len(takes(config.model)) == 2 or config.ratio != "1:1" else []
@@ -264,11 +284,15 @@ def save_run(
     return load_run(target)
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, model: Builder | None = None) -> Run:
     """Opens a finished run.
 
+    Args:
+        model: the class or function that makes the model, for a run of a model of the user's own; without it, everything can be
+            read but the model can't be used.
+
     Raises:
-        UsageError: there is none at this path.
+        UsageError: there is none at this path, or a class was given for a model of the table.
         RunDamaged: a file of it is missing or can't be believed.
     """
     path = Path(path)
@@ -299,7 +323,9 @@ def load_run(path: str | Path) -> Run:
         raise RunDamaged(
             f"{path}: damaged, remove it to train again: {type(error).__name__} {first_line(error)}"
         ) from error
-    return Run(path, document, config, history, scores)
+    if model is not None and not config.model.startswith(OWN):
+        raise UsageError(f"{path}: {config.model} is a model of the table: no class is needed")
+    return Run(path, document, config, history, scores, model)
 
 
 def input_of(stream: Mapping[str, Any]) -> Input:

@@ -20,7 +20,7 @@ from .prerequisites import prerequisites
 from .progress import Progress, describe
 from .recipes import run_config
 from .run import Run, run_name
-from .train import Diverged, clips_of, set_apart
+from .training import Diverged, clips_of, set_apart
 from .workers import run_parallel
 
 

@@ -1,6 +1,6 @@
 """What a balance method may change about a step of training. This one changes nothing: it is `none`.
 
-The epoch loop of `train.py` asks six questions of it, in this order:
+The epoch loop of `training.py` asks six questions of it, in this order:
 
     inputs     which modalities of which clips does the model see?          (modality dropout)
     objective  what is minimised?                                           (joint-aux, G-Blending, UMT, PMR)

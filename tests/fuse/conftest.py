@@ -12,9 +12,9 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.condition import parse_condition
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import Predictions
 from bmla.fuse.metrics import scores
 from bmla.fuse.models.table import takes
+from bmla.fuse.predictions import Predictions
 from bmla.fuse.recipes import run_config
 from bmla.fuse.run import Run
 from bmla.store import create_store

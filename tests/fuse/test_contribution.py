@@ -8,8 +8,8 @@ import torch
 from bmla.fuse.config import RunConfig
 from bmla.fuse.contribution import contribution, shapley, with_mean
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import predict
-from bmla.fuse.train import train
+from bmla.fuse.predictions import predict
+from bmla.fuse.training import train
 
 Tiny = Callable[..., RunConfig]
 BOTH = ("audio", "visual")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bmla.fuse.evaluate import Predictions
 from bmla.fuse.metrics import scores
+from bmla.fuse.predictions import Predictions
 
 
 def log(*rows: list[float]) -> np.ndarray:

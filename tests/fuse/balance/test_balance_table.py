@@ -17,7 +17,7 @@ from bmla.fuse.models.table import MODELS
 from bmla.fuse.prerequisites import teachers
 from bmla.fuse.recipes import run_config
 from bmla.fuse.sweep import grid, run_sweep
-from bmla.fuse.train import Trained, set_apart, train
+from bmla.fuse.training import Trained, set_apart, train
 from bmla.fuse.unfinished import Unfinished
 from bmla.store.errors import UnknownName, UsageError
 

@@ -12,7 +12,7 @@ from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.models.front import PictureFront, front
 from bmla.fuse.recipes import run_config
-from bmla.fuse.train import train
+from bmla.fuse.training import train
 
 GREY = Input(64, 25.0, (8, 8), pixels=True)
 

@@ -27,13 +27,14 @@ from .contribution import quick_contribution
 from .data import Draw, Features
 from .decision_fit import fit_decision
 from .diagnostics import Running, dev_figures, gradient_norm, held_figures
-from .evaluate import predict
 from .mixup import mixup
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
+from .models.own import Builder
 from .models.single import SingleModality
 from .models.table import build, check_inputs, takes
 from .noise import noise, with_noisy_copies
+from .predictions import predict
 from .splits import carve
 from .unfinished import (
     Unfinished,
@@ -91,6 +92,7 @@ def train(
     *,
     branches: Mapping[str, SingleModality] | None = None,
     teachers: Mapping[str, SingleModality] | None = None,
+    builder: Builder | None = None,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     unfinished: Unfinished | None = None,
@@ -101,6 +103,7 @@ def train(
         features: with the splits to use (`Features.folded` has been called).
         branches: trained single-modality models that a run starts from; None: fresh weights.
         teachers: trained single-modality models that a balance method learns from.
+        builder: makes the model, where it is the user's own; see `models/own.py`.
         device: where the features are.
         on_epoch: called with each entry of the history.
         unfinished: where to keep the state of the training, and to go on from where there is one; None: nowhere.
@@ -122,7 +125,7 @@ def train(
     now = Standing()
 
     with seeded(config.seed, place):
-        model = fresh_model(config, features, train_clips).to(place)
+        model = fresh_model(config, features, train_clips, builder).to(place)
         if branches:
             model.start_from(branches)
         balance = build_balance(config, model, len(features.classes), teachers or {}).to(place)
@@ -314,10 +317,12 @@ def set_apart(train_clips: np.ndarray, features: Features, config: RunConfig) ->
     return np.setdiff1d(train_clips, held), held
 
 
-def fresh_model(config: RunConfig, features: Features, train_clips: np.ndarray) -> FusionModel:
+def fresh_model(
+    config: RunConfig, features: Features, train_clips: np.ndarray, builder: Builder | None = None
+) -> FusionModel:
     """A model with weights from torch's global generator and statistics of the training clips."""
     modalities = takes(config.model)
-    model = build(config, {m: features.stream(m).input for m in modalities}, len(features.classes))
+    model = build(config, {m: features.stream(m).input for m in modalities}, len(features.classes), builder)
     for modality in modalities:
         model.set_statistics(modality, *features.stream(modality).statistics(train_clips))
     return model
