@@ -118,7 +118,8 @@ class Pair:
         clips, groups: that both were tested on.
         seeds: compared with each other.
         difference: in mean accuracy, a - b; interval: 95 %.
-        mcnemar: all seeds pooled; mcnemar_seeds: the least and greatest of single seeds.
+        mcnemar: all seeds pooled; mcnemar_each: of each of `compared`.
+        compared: the seeds, ascending; those of `a` where the two have none in common.
         permutation: whole recordings swapped.
         holm: `permutation`, corrected for all pairs and conditions of the table.
     """
@@ -132,9 +133,15 @@ class Pair:
     difference: float
     interval: Interval
     mcnemar: float
-    mcnemar_seeds: Interval
+    mcnemar_each: tuple[float, ...]
+    compared: tuple[int, ...]
     permutation: float
     holm: float = math.nan
+
+    @property
+    def mcnemar_seeds(self) -> Interval:
+        """The least and the greatest of single seeds."""
+        return min(self.mcnemar_each), max(self.mcnemar_each)
 
     @property
     def told_apart(self) -> bool:
@@ -386,7 +393,6 @@ def make_pair(a: int, b: int, condition: str, of_a: Answers, of_b: Answers) -> P
     if both is None:
         return None
     values, groups = difference(*both), both[0].groups
-    single = [mcnemar_p(row) for row in values]
     return Pair(
         a,
         b,
@@ -397,7 +403,8 @@ def make_pair(a: int, b: int, condition: str, of_a: Answers, of_b: Answers) -> P
         difference=float(values.mean()),
         interval=interval(bootstrap_mean(values, groups)),
         mcnemar=mcnemar_p(values),
-        mcnemar_seeds=(min(single), max(single)),
+        mcnemar_each=tuple(mcnemar_p(row) for row in values),
+        compared=both[0].seeds,
         permutation=permutation_p(values, groups),
     )
 

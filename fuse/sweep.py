@@ -117,11 +117,7 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
     features, out = task.features, task.out
     missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
     untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
-    for config in dict.fromkeys([*configs, *missing]):
-        for split in ("train", "dev", "test"):
-            clips = clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
-            if split == "train":
-                set_apart(clips, features, config)
+    check_runs([*configs, *missing], features)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
     task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     failed: dict[RunConfig, str] = {}
@@ -144,6 +140,16 @@ def train_all(configs: Sequence[RunConfig], task: Task, workers: int = 1, thread
     if failed:
         raise RunsFailed(runs, {c: failed[c] for c in configs if c in failed})
     return runs
+
+
+def check_runs(configs: Iterable[RunConfig], features: Features) -> None:
+    """Raises UsageError where a run can't be trained on these features: what can be told before anything is trained."""
+    for config in dict.fromkeys(configs):
+        folded = features.folded(config.folds, config.fold, config.fold_by)
+        for split in ("train", "dev", "test"):
+            clips = clips_of(folded, split, config)
+            if split == "train":
+                set_apart(clips, features, config)
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:

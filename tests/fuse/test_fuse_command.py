@@ -222,7 +222,8 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
         "speaker",
     ]
     words += ["--augment", "none", "--augment", "audio.logspec@*", "--test-on", "audio.logspec@white=*"]
-    words += ["--test-on", "audio.logspec@white=0 + mouth.dct@*", "--drop-modality", "visual", "--workers", "1"]
+    words += ["--test-on", "audio.logspec@white=0 + mouth.dct@*", "--drop-modality", "visual,audio", "--workers", "1"]
+    words += ["--test-on", "audio.logspec@white=0 + no-visual"]
     result = CliRunner().invoke(
         main, ["fuse", "--store", str(noisy_store), "--out", str(out), "--json", "--quiet", *words]
     )
@@ -234,7 +235,9 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
     expected = (
         "audio.logspec@white=0",
         "audio.logspec@white=0 + mouth.dct@blur=4",
+        "audio.logspec@white=0 + no-visual",
         "audio.logspec@white=10",
+        "no-audio",
         "no-visual",
     )
     assert all(r.conditions == ("clean", *expected) for r in runs)
@@ -248,7 +251,13 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
         (["--folds", "2"], "folds is 2, expected at least 3"),
         (["--augment", "audio.logspec@pink=1"], '"audio.logspec@pink=1": no such noise variant here; there are: audio.logspec@white'),
         (["--test-on", "mouth.dct@blur=4 + mouth.dct@blur=4"], "expected at most one noise of each stream"),
-        (["--drop-modality", "audio", "--drop-modality", "smell"], "'smell' is not one of 'audio', 'visual'"),
+        (["--test-on", "audio.logspec@white=0 + no-audio"], "audio.logspec@white=0 is not heard or seen with no audio"),
+        (["--test-on", "no-audio + no-visual"], "expected at most one noise of each stream, and one modality left"),
+        (["--drop-modality", "audio,smell"], 'unknown modality "smell"; known: audio, visual'),
+        (["--seed", "9..0"], '--seed: "9..0" counts down; expected the smaller number first, such as 0..9'),
+        (["--seed", "0..99999999999"], '--seed: "0..99999999999" is a range of more than 100000 numbers'),
+        (["--gate-augment", "all", "--set", "gate_augment=none"], "--set gate_augment: say it with --gate-augment"),
+        (["--epochs", "0", "--set", "epochs=2"], "--set epochs: --epochs says it already"),
         (["--folds", "3", "--fold-by", "session"], "no session is known of these clips: --fold-by group"),
     ],
 )  # fmt: skip
