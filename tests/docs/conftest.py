@@ -1,4 +1,4 @@
-"""A folder like that of someone who follows the documentation: a small LRW tree, some clips of their own, and what a document takes for given."""
+"""A folder like that of someone who follows the documentation: a small LRW tree, clips, and what a document takes for given."""
 
 import shutil
 from collections.abc import Callable, Sequence

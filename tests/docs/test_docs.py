@@ -93,7 +93,7 @@ SMALL = [
     "--layers", "1", "--width", "16", "--heads", "2", "--epochs", "1", "--finetune-epochs", "1", "--gru-units", "4",
     "--workers", "1", "--threads", "1",
 ]  # fmt: skip
-FASTER = {("fuse",): SMALL, ("reproduce",): SMALL, ("extract",): ["--workers", "1"]}
+FASTER = {"fuse": SMALL, "reproduce": SMALL}
 
 
 def shell(blocks: list[Block]) -> list[tuple[Block, list[str]]]:
@@ -141,6 +141,15 @@ def test_commands_are_understood(block, words):
                 parameter.type.convert(value, parameter, context)
 
 
+def test_messages_that_the_documentation_explains_exist():
+    sources = [p for part in ("store", "extract", "fuse", "commands") for p in (FOLDER / part).rglob("*.py")]
+    texts = (re.sub(r'"\s*\n\s*f?"', "", p.read_text(encoding="utf-8")) for p in [*sources, FOLDER / "Makefile"])
+    messages = " ".join(texts)  # literals that go on in the next line joined
+    explained = re.findall(r"^\| `(.+?)` \|", (FOLDER / "docs/troubleshooting.md").read_text(encoding="utf-8"), re.M)
+    assert len(explained) > 20
+    assert [e for e in explained if e not in messages] == []
+
+
 def run_block(block: Block, names: dict) -> None:
     """Runs a block in the present folder; `names` is what earlier blocks of Python left."""
     if block.file is not None:
@@ -165,7 +174,7 @@ def run_command(block: Block, words: list[str]) -> None:
     if "--gpu" in words and not torch.cuda.is_available():
         at = words.index("--gpu")
         words = words[:at] + words[at + 2 :]
-    more = next((m for path, m in FASTER.items() if tuple(words[1 : 1 + len(path)]) == path), [])
+    more = FASTER.get(words[1], [])
     known = {o for p in main.commands[words[1]].params for o in p.opts}
     added = [
         w for pair in zip(more[::2], more[1::2], strict=True) for w in pair if pair[0] in known and pair[0] not in words
