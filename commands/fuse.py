@@ -21,6 +21,7 @@ from .axes import (
     test_conditions,
     training_noises,
 )
+from .completion import balance_names, lists_of, model_names
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
 from .settings import setting_options
 
@@ -63,6 +64,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     metavar="NAME",
     help="What to train, repeatable or with commas; see `bmla models`.",
+    shell_complete=lists_of(model_names),
 )
 @click.option(
     "--ratio",
@@ -114,6 +116,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     metavar="NAME",
     help="How modalities are kept in balance, repeatable or with commas; see `bmla balances`.",
+    shell_complete=lists_of(balance_names),
 )
 @click.option(
     "--set",
