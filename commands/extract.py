@@ -10,8 +10,8 @@ import click
 from ..extract.datasets import table as datasets
 from ..extract.encoders import table as encoders
 from ..store.errors import UsageError
-from .derive import derive
 from .completion import lists_of, stream_names
+from .derive import derive
 from .options import STORES, device_of, key_values, split_names
 
 if TYPE_CHECKING:
