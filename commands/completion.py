@@ -23,19 +23,19 @@ def lists_of(names: Callable[[], Iterable[str]]) -> Callable[..., list[Completio
     return complete
 
 
-def model_names() -> Iterable[str]:
+def known_models() -> Iterable[str]:
     from ..fuse.models.table import MODELS
 
     return MODELS
 
 
-def balance_names() -> Iterable[str]:
+def known_balances() -> Iterable[str]:
     from ..fuse.balance.table import BALANCES
 
     return BALANCES
 
 
-def stream_names() -> Iterable[str]:
+def known_streams() -> Iterable[str]:
     from ..extract.encoders.table import TABLE
 
     return TABLE

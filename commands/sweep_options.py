@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .completion import balance_names, lists_of, model_names
+from .completion import known_balances, known_models, lists_of
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,7 +36,7 @@ MODEL = click.option(
     show_default=True,
     metavar="NAME",
     help="What to train, repeatable or with commas; see `bmla models`. own:package.module:ClassName is a class of yours.",
-    shell_complete=lists_of(model_names),
+    shell_complete=lists_of(known_models),
 )
 RATIO = click.option(
     "--ratio",
@@ -95,7 +95,7 @@ BALANCE = click.option(
     show_default=True,
     metavar="NAME",
     help="How modalities are kept in balance, repeatable or with commas; see `bmla balances`.",
-    shell_complete=lists_of(balance_names),
+    shell_complete=lists_of(known_balances),
 )
 SET = click.option(
     "--set",

@@ -27,7 +27,6 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "head": ("head", ("linear", "cosine")),
     "probe_mean": ("probe mean", ("valid", "all")),
     "precision": ("precision", ("fp32", "bf16")),
-    "balance": ("balance", tuple(BALANCES)),
     "fold_by": ("fold by", ("group", "speaker", "session")),
 }
 RESNET_DEPTHS = (18, 34)
@@ -83,6 +82,7 @@ SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.
 def check_names(config: "RunConfig") -> None:
     """Raises UnknownName or UsageError, naming the field."""
     model_entry(config.model)
+    balance_entry(config.balance)
     for name, (what, known) in CHOICES.items():
         if getattr(config, name) not in known:
             raise UnknownName(what, getattr(config, name), known)

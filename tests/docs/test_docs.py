@@ -7,6 +7,8 @@ document trains, options are added that make models small, and --gpu is left out
 import os
 import re
 import shlex
+import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,14 +152,18 @@ def test_messages_that_the_documentation_explains_exist():
     assert [e for e in explained if e not in messages] == []
 
 
-def run_block(block: Block, names: dict) -> None:
-    """Runs a block in the present folder; `names` is what earlier blocks of Python left."""
+def run_block(block: Block, script: types.ModuleType) -> None:
+    """Runs a block in the present folder; `script` holds what earlier blocks of Python left."""
     if block.file is not None:
         target = Path(block.file)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text, encoding="utf-8")
     elif block.language == "python":
-        exec(compile(block.text, str(block), "exec"), names)  # noqa: S102  # our own documentation
+        source = Path(str(script.__file__))
+        before = source.read_text(encoding="utf-8") if source.exists() else ""
+        source.write_text(before + block.text, encoding="utf-8")  # a class in it can be asked for its source
+        code = compile("\n" * before.count("\n") + block.text, str(source), "exec")
+        exec(code, script.__dict__)  # noqa: S102  # our own documentation
     elif block.language == "sh":
         for words in commands_of(block.text):
             run_command(block, words)
@@ -200,7 +206,9 @@ def test_every_block_runs(document, make_world, request, monkeypatch):
     for name in ("BMLA_WEIGHTS", "BMLA_DATA"):  # blocks may set them
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BMLA_CACHE", str(Path.cwd() / "cache"))
-    names: dict = {"__name__": "__main__"}
+    script = types.ModuleType("documentation")
+    script.__file__ = str(Path.cwd() / "documentation.py")
+    monkeypatch.setitem(sys.modules, script.__name__, script)
     for block in blocks_of(document):
         if block.language in CODE and not block.skip:
-            run_block(block, names)
+            run_block(block, script)
