@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "single-res bilinear": dict(attention="bilinear"),
     "bgru-vo pictures": dict(crop=0.8),
     "bgru-vo colour": {},
+    "bgru pictures": {},
     "concat pictures": {},
     "probe layers": dict(probe_mean="all"),
 }
@@ -54,7 +55,9 @@ def models() -> dict[str, FusionModel]:
         torch.manual_seed(0)
         model = build(config, inputs_of(name), CLASSES)
         for part, parameter in model.named_parameters():
-            if "front." not in part:  # of so many layers, random weights make numbers without end
+            if not any(
+                word in part for word in ("front.", "convolution", "trunk")
+            ):  # of so many layers, random weights make numbers without end
                 torch.nn.init.normal_(parameter, std=0.4)
         model.inputs = inputs_of(name)
         made[name] = model.eval()
