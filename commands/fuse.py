@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..fuse.config import RunConfig
     from ..fuse.data import Features
     from ..fuse.obtain import Task
+    from ..fuse.progress import Progress
     from ..fuse.run import Run
     from ..fuse.summary import Summary
     from ..fuse.sweep import RunsFailed
@@ -200,6 +201,13 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     help="Go on from where a killed training was; the weights are those of one that was not.",
 )
+@click.option(
+    "--log",
+    "log_words",
+    multiple=True,
+    metavar="NAME",
+    help="Write every epoch's figures for tensorboard or mlflow, into the folder of the runs; repeatable or with commas.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks.")
 def fuse(
@@ -226,6 +234,7 @@ def fuse(
     threads: int | None,
     out: Path | None,
     resume: bool,
+    log_words: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **wishes: Any,
@@ -261,7 +270,7 @@ def fuse(
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    task = replace(task, builders=builders)
+    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)
@@ -369,6 +378,17 @@ def task_of(
 
     provenance = {"store": store_name, "command": command_line()}
     return Task(features, out, conditions, device, provenance, Progress() if quiet else StderrProgress(), resume)
+
+
+def logged(task: "Task", names: tuple[str, ...]) -> "Progress":
+    """The progress, which also writes to the logs of these names. Raises UnknownName, UsageError (not installed)."""
+    if not names:
+        return task.progress
+    from ..fuse.logs import Logged, open_logs
+    from ..fuse.run import run_name
+
+    logs = open_logs(names, task.out)
+    return Logged(task.progress, logs, task.out, lambda config: run_name(config, task.features))
 
 
 def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> "tuple[list[Run], RunsFailed | None]":
