@@ -203,7 +203,7 @@ def evaluate(
         ids=ids,
         device=device,
     )
-    features = complete(features, run, modalities)
+    features = complete(features, run, modalities, torch.device(device))
     clips = np.flatnonzero(np.any([features.stream(m).present for m in shown], axis=0))
     predictions = predict(model, features, clips, modalities, hidden=hidden)
     known = predictions.labels >= 0
@@ -260,7 +260,7 @@ def parts_of(model: FusionModel) -> tuple[str, ...]:
     return tuple(m for m in MODALITIES if m in names)
 
 
-def complete(features: Features, run: Run | None, modalities: Sequence[str]) -> Features:
+def complete(features: Features, run: Run | None, modalities: Sequence[str], device: torch.device) -> Features:
     """With a stream without any steps for a modality that was not given.
 
     Raises:
@@ -279,7 +279,7 @@ def complete(features: Features, run: Run | None, modalities: Sequence[str]) -> 
                 f"{run.name}: a step of {modality} was {describe(wanted)} there, here it is {describe(got)}"
             )
     if run is not None:
-        found |= {m: nothing_of(m, run.inputs[m], len(features)) for m in modalities if found[m] is None}
+        found |= {m: nothing_of(m, run.inputs[m], len(features), device) for m in modalities if found[m] is None}
     return replace(features, **found)
 
 
@@ -287,10 +287,10 @@ def describe(source: Input) -> str:
     return " x ".join(map(str, source.layout)) + (" pixels" if source.pixels else "") + f" at {source.rate_hz:g} Hz"
 
 
-def nothing_of(modality: str, source: Input, clips: int) -> Resident:
+def nothing_of(modality: str, source: Input, clips: int, device: torch.device) -> Resident:
     """A stream that no clip has a step of."""
     zeros = torch.zeros(clips, dtype=torch.int64)
-    values = torch.zeros(0, *source.layout, dtype=torch.uint8 if source.pixels else torch.float32)
+    values = torch.zeros(0, *source.layout, dtype=torch.uint8 if source.pixels else torch.float32, device=device)
     return Resident(
         f"{modality}.arrays",
         source.rate_hz,
@@ -300,6 +300,6 @@ def nothing_of(modality: str, source: Input, clips: int) -> Resident:
         np.zeros(clips, bool),
         "",
         values,
-        torch.zeros(0, dtype=torch.bool),
+        torch.zeros(0, dtype=torch.bool, device=device),
         zeros,
     )
