@@ -30,6 +30,7 @@ from .training import (
     command_line,
     load,
     local_copy,
+    logged,
     open_named,
     outline,
     ratio_lines,
@@ -75,6 +76,13 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     help="Go on from where a killed training was; the weights are those of one that was not.",
 )
+@click.option(
+    "--log",
+    "log_words",
+    multiple=True,
+    metavar="NAME",
+    help="Write every epoch's figures for tensorboard or mlflow, into the folder of the runs; repeatable or with commas.",
+)
 @with_options(SHOWN)
 @extending
 def fuse(
@@ -102,6 +110,7 @@ def fuse(
     threads: int | None,
     out: Path | None,
     resume: bool,
+    log_words: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **wishes: Any,
@@ -144,7 +153,7 @@ def fuse(
         for line in (*remarks(streams, features), *ratio_lines(configs), outline(configs, features, folder)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    task = replace(task, builders=builders)
+    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)

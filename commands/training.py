@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..fuse.config import RunConfig
     from ..fuse.data import Features
     from ..fuse.obtain import Task
+    from ..fuse.progress import Progress
     from ..fuse.run import Run
     from ..fuse.sweep import RunsFailed
     from ..store import Store
@@ -145,6 +146,17 @@ def task_of(
 
     provenance = {"store": store_name, "command": command_line()}
     return Task(features, out, conditions, device, provenance, Progress() if quiet else StderrProgress(), resume)
+
+
+def logged(task: "Task", names: tuple[str, ...]) -> "Progress":
+    """The progress, which also writes to the logs of these names. Raises UnknownName, UsageError (not installed)."""
+    if not names:
+        return task.progress
+    from ..fuse.logs import Logged, open_logs
+    from ..fuse.run import run_name
+
+    logs = open_logs(names, task.out)
+    return Logged(task.progress, logs, task.out, lambda config: run_name(config, task.features))
 
 
 def train(configs: "list[RunConfig]", task: "Task", shares: tuple[int, int]) -> "tuple[list[Run], RunsFailed | None]":

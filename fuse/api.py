@@ -28,7 +28,7 @@ from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import MODALITIES, FusionModel, Input
 from .models.own import Builder, identity, name_of
-from .models.table import OWN, check_inputs, takes
+from .models.table import OWN, OWN_NAME, check_inputs, takes
 from .obtain import Task, obtain
 from .predictions import Predictions, predict
 from .progress import Progress
@@ -203,7 +203,7 @@ def evaluate(
         ids=ids,
         device=device,
     )
-    features = complete(features, run, modalities)
+    features = complete(features, run or model, modalities, torch.device(device))
     clips = np.flatnonzero(np.any([features.stream(m).present for m in shown], axis=0))
     predictions = predict(model, features, clips, modalities, hidden=hidden)
     known = predictions.labels >= 0
@@ -242,6 +242,8 @@ def configuration(
     one = {"audio": "-ao", "visual": "-vo"}[next(iter(streams))] if len(streams) == 1 else ""
     plain = name or name_of(model).rpartition(".")[2]
     full = f"{OWN}{plain}" + ("" if plain.endswith(one) else one)
+    if not OWN_NAME.fullmatch(full):
+        raise UsageError(f'name "{plain}": expected letters, digits, ".", "_" and "-"')
     config = run_config(full, **{**streams, **settings})
     inputs = {m: features.stream(m).input for m in takes(full)}
     check_inputs(full, inputs)
@@ -260,37 +262,48 @@ def parts_of(model: FusionModel) -> tuple[str, ...]:
     return tuple(m for m in MODALITIES if m in names)
 
 
-def complete(features: Features, run: Run | None, modalities: Sequence[str]) -> Features:
+def complete(
+    features: Features, trained: Run | FusionModel, modalities: Sequence[str], device: torch.device
+) -> Features:
     """With a stream without any steps for a modality that was not given.
 
     Raises:
-        UsageError: a step is not what the model was trained on.
+        UsageError: a step is not what the model was trained on; a modality is missing that a model takes, whose run is not known.
     """
     found: dict[str, Any] = {"audio": features.audio, "visual": features.visual}
     for modality in modalities:
-        stream = found[modality]
-        if run is None and stream is None:
+        given: Input | None = found[modality].input if found[modality] is not None else None
+        if isinstance(trained, Run):
+            wanted = trained.inputs[modality]
+            if given is None:
+                found[modality] = nothing_of(modality, wanted, len(features), device)
+            elif given != wanted:
+                raise UsageError(
+                    f"{trained.name}: a step of {modality} was {describe(wanted)} there, here it is {describe(given)}"
+                )
+        elif given is None:
             raise UsageError(f"the model takes {modality} too: give it, or the run instead of its model")
-        if run is None or stream is None:
-            continue
-        wanted, got = run.inputs[modality], stream.input
-        if wanted != got:
-            raise UsageError(
-                f"{run.name}: a step of {modality} was {describe(wanted)} there, here it is {describe(got)}"
-            )
-    if run is not None:
-        found |= {m: nothing_of(m, run.inputs[m], len(features)) for m in modalities if found[m] is None}
+        elif not spreads(trained.mean_of(modality).shape, given.layout):
+            raise UsageError(f"the model was trained on other steps of {modality} than {describe(given)}")
     return replace(features, **found)
+
+
+def spreads(statistics: Sequence[int], layout: Sequence[int]) -> bool:
+    """Whether statistics of the one shape are broadcast over a step of the other."""
+    try:
+        return tuple(torch.broadcast_shapes(tuple(statistics), tuple(layout))) == tuple(layout)
+    except RuntimeError:
+        return False
 
 
 def describe(source: Input) -> str:
     return " x ".join(map(str, source.layout)) + (" pixels" if source.pixels else "") + f" at {source.rate_hz:g} Hz"
 
 
-def nothing_of(modality: str, source: Input, clips: int) -> Resident:
+def nothing_of(modality: str, source: Input, clips: int, device: torch.device) -> Resident:
     """A stream that no clip has a step of."""
     zeros = torch.zeros(clips, dtype=torch.int64)
-    values = torch.zeros(0, *source.layout, dtype=torch.uint8 if source.pixels else torch.float32)
+    values = torch.zeros(0, *source.layout, dtype=torch.uint8 if source.pixels else torch.float32, device=device)
     return Resident(
         f"{modality}.arrays",
         source.rate_hz,
@@ -300,6 +313,6 @@ def nothing_of(modality: str, source: Input, clips: int) -> Resident:
         np.zeros(clips, bool),
         "",
         values,
-        torch.zeros(0, dtype=torch.bool),
+        torch.zeros(0, dtype=torch.bool, device=device),
         zeros,
     )

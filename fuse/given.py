@@ -45,7 +45,7 @@ def clips_of(what: str, values: Given | None, mask: Given | None, lengths: Given
     """Arrays and validity of each clip, cut behind its last valid step; None for a clip without any.
 
     Returns:
-        two `arrays.Arrays`, the second None where all steps are valid; two None without values.
+        two `arrays.Arrays`, the second None where all steps are valid; two None where no clip has any step.
 
     Raises:
         UsageError: masks or lengths do not fit.
@@ -54,7 +54,7 @@ def clips_of(what: str, values: Given | None, mask: Given | None, lengths: Given
         return None, None
     arrays = [None if clip is None else plain_array(clip) for clip in values]
     if mask is None and lengths is None:
-        return arrays, None
+        return (arrays, None) if any(a is not None for a in arrays) else (None, None)
     if mask is not None and lengths is not None:
         raise UsageError(f"{what}: a mask and lengths are given, expected one of them")
     told: Any = mask if lengths is None else lengths
@@ -64,6 +64,8 @@ def clips_of(what: str, values: Given | None, mask: Given | None, lengths: Given
         cut(f"{what} of clip {i}", array, own, lengths is not None)
         for i, (array, own) in enumerate(zip(arrays, told, strict=True))
     ]
+    if all(array is None for array, _ in pairs):
+        return None, None
     return [array for array, _ in pairs], [valid for _, valid in pairs]
 
 

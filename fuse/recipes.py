@@ -28,7 +28,7 @@ PHASES = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 5, "finetune_lr": 5e-5, "
 UNTRAINED_ANSWERS = {"lambda_audio": 0.0, "lambda_visual": 0.0}
 PICTURES = {**PHASES, "crop": 0.9, "flip": 0.5, "time_mask": 0.4, "mixup": 0.4}
 MODELS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("stconv-ao", "stconv-vo", "bgru-ao", "bgru-vo"), PICTURES),
+    **dict.fromkeys(("stconv-ao", "stconv-vo", "stconv", "bgru-ao", "bgru-vo", "bgru"), PICTURES),
     "balancemla-ao": BRANCH,
     "balancemla-vo": BRANCH,
     "logit-average": {**COMPOSITE, "epochs": 0, "finetune_epochs": 0},

@@ -40,6 +40,7 @@ class Cell:
         interval, macro_f1_interval: 95 %, over seeds and recordings; see `statistics.py`.
         clips, groups: that it was tested on, and the recordings that they are of.
         macro_f1, weighted_f1, uar: means over seeds.
+        top_k_accuracy: mean accuracy by the top_k most probable classes; None for runs that were tested before there was one.
         audio, visual: mean accuracy of the branches' own heads; audio_alone, visual_alone with BRFF off; None where there is none.
         alpha: mean share of audio.
     """
@@ -54,6 +55,8 @@ class Cell:
     macro_f1_interval: Interval
     weighted_f1: float
     uar: float
+    top_k: int | None
+    top_k_accuracy: float | None
     audio: float | None
     visual: float | None
     audio_alone: float | None
@@ -327,6 +330,8 @@ def make_cell(setting: Setting, condition: str, answers: Answers) -> Cell:
         macro_f1_interval=(max(f1_low, 0.0), min(f1_high, 1.0)),
         weighted_f1=over_seeds(f1_score, average="weighted"),
         uar=over_seeds(recall_score, average="macro", labels=np.unique(labels)),
+        top_k=next((test["top_k"] for test in tests if "top_k" in test), None),
+        top_k_accuracy=known_mean(tests, "top_k_accuracy"),
         audio=known_mean(tests, "audio_accuracy"),
         visual=known_mean(tests, "visual_accuracy"),
         audio_alone=known_mean(tests, "audio_alone_accuracy"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..store.errors import StoreError
 from .convergence import Convergence
+from .metrics import TOP
 from .optimum import Contribution, Worth
 from .statistics import Interval
 from .summary import Cell, Pair, Row, Summary
@@ -64,6 +65,7 @@ def table_columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
         ("mean of folds", [of_folds(row) for row in rows]),
         ("macro F1 %", [percent(row.clean.macro_f1) for row in rows]),
         ("UAR %", [percent(row.clean.uar) for row in rows]),
+        ("top-5 %", [percent(row.clean.top_k_accuracy) if row.clean.top_k == TOP else NONE for row in rows]),
         ("audio head", [percent(row.clean.audio) for row in rows]),
         ("visual head", [percent(row.clean.visual) for row in rows]),
         ("audio alone", [percent(row.clean.audio_alone) for row in rows]),
@@ -221,8 +223,8 @@ def records(summary: Summary) -> dict[str, list[dict[str, Any]]]:
 
 
 def flat_cell(cell: Cell) -> dict[str, Any]:
-    names = ("clips", "groups", "mean", "std", "macro_f1", "weighted_f1", "uar", "audio", "visual", "audio_alone",
-             "visual_alone", "alpha")  # fmt: skip
+    names = ("clips", "groups", "mean", "std", "macro_f1", "weighted_f1", "uar", "top_k", "top_k_accuracy", "audio", "visual",
+             "audio_alone", "visual_alone", "alpha")  # fmt: skip
     plain = {name: getattr(cell, name) for name in names}
     return {**plain, **limits("", cell.interval), **limits("macro_f1_", cell.macro_f1_interval)}
 

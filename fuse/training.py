@@ -133,7 +133,9 @@ def train(
 
         def judge() -> Epoch:
             answers = predict(model, features, judged, modalities, versions=versions, augment=config.augment)
-            return dev_figures(answers) | quick_contribution(model, features, dev_clips, modalities)
+            return dev_figures(answers) | quick_contribution(
+                model, features, dev_clips, modalities, answers, len(train_clips)
+            )
 
         if config.total_epochs == 0:  # no more than the trained branches that it starts from
             if not branches:

@@ -154,6 +154,8 @@ def test_evaluate_answers_about_any_clips_as_the_run_did() -> None:
     sound = evaluate(run, audio=PADDED["audio"][test], audio_lengths=LENGTHS["audio"][test], ids=ids)
     assert sound.scores is None
     np.testing.assert_allclose(sound.predictions.result, blind.result, atol=1e-5)
+    none = evaluate(run, **{**parts, "visual_lengths": np.zeros(15, int)}, ids=ids)
+    np.testing.assert_allclose(none.predictions.result, blind.result, atol=1e-5)
     np.testing.assert_allclose(evaluate(run.model(), **parts).predictions.result, clean.predictions.result, atol=1e-6)
 
 
@@ -260,6 +262,7 @@ def test_a_class_that_is_not_there_is_told_before_anything_is_read(name: str, me
         ({"model": "odd"}, 'unknown model "odd"'),
         ({"name": "mine"}, 'name "mine": joint has a name; give one with a class of your own'),
         ({"model": nn.Linear(1, 1)}, "model is a module: give its class"),
+        ({"model": lambda inputs, classes: Mine(inputs, classes)}, 'name "<lambda>": expected letters, digits'),
         ({"epoch": 3}, r"unknown keys \['epoch'\]"),
         ({"conditions": ["audio.arrays@white=0"]}, r"no features audio\.arrays@white=0 were loaded"),
         (
@@ -287,6 +290,8 @@ def test_evaluate_refuses_what_the_model_was_not_trained_on() -> None:
             evaluate(run, LABELS, **arrays)
     with pytest.raises(UsageError, match="the model takes visual too: give it, or the run instead of its model"):
         evaluate(run.model(), LABELS, audio=PADDED["audio"])
+    with pytest.raises(UsageError, match="the model was trained on other steps of audio than 8 at 50 Hz"):
+        evaluate(run.model(), LABELS, audio=PADDED["visual"], visual=PADDED["visual"])
 
 
 def test_a_class_whose_source_cant_be_read_trains_but_is_not_kept(tmp_path: Path) -> None:

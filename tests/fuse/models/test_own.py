@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,17 @@ def test_a_method_that_needs_what_it_does_not_give_refuses(tiny: Tiny, name: str
     assert "\n" not in str(refusal.value)
     for need in needs if name != "mmcosine" else ():
         assert NEEDS[need] in str(refusal.value)
+
+
+def test_the_document_says_what_each_method_needs() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "python.md").read_text("utf-8")
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `") and "`balance`" not in line]
+    said = {name.strip(" `"): needs for names, needs in rows for name in names.split(",")}
+    words = {"answers": "`audio`, `visual`", "features": "_features`", "parts": "parameters", "head": "named `head`"}
+    assert said.keys() == BALANCES.keys()
+    for name, text in said.items():
+        if "all four" not in text:
+            assert {need for need, word in words.items() if word in text} == {*entry(name).needs}, name
 
 
 def test_one_modality_has_nothing_to_balance(tiny: Tiny) -> None:
