@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.completion import completion
 from .commands.datasets import datasets
 from .commands.demo import demo
 from .commands.doctor import doctor
@@ -61,6 +62,6 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor
+    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor, completion
 ):  # fmt: skip
     main.add_command(command)

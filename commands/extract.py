@@ -10,6 +10,7 @@ import click
 from ..extract.datasets import table as datasets
 from ..extract.encoders import table as encoders
 from ..store.errors import UsageError
+from .completion import lists_of, stream_names
 from .derive import derive
 from .options import STORES, device_of, key_values, split_names
 
@@ -54,6 +55,7 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     multiple=True,
     metavar="NAME",
     help="What to extract, repeatable or with commas; see `bmla encoders`.  [default: the store's own; else all whose weights are here]",
+    shell_complete=lists_of(stream_names),
 )
 @click.option("--gpu", "gpus", metavar="N", help="GPU number N, or several such as 0,1: a process each.")
 @click.option("--device", metavar="NAME", help="cpu or cuda:N.  [default: cpu]")

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from .completion import balance_names, lists_of, model_names
+
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -34,6 +36,7 @@ MODEL = click.option(
     show_default=True,
     metavar="NAME",
     help="What to train, repeatable or with commas; see `bmla models`. own:package.module:ClassName is a class of yours.",
+    shell_complete=lists_of(model_names),
 )
 RATIO = click.option(
     "--ratio",
@@ -92,6 +95,7 @@ BALANCE = click.option(
     show_default=True,
     metavar="NAME",
     help="How modalities are kept in balance, repeatable or with commas; see `bmla balances`.",
+    shell_complete=lists_of(balance_names),
 )
 SET = click.option(
     "--set",
