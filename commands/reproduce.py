@@ -140,7 +140,7 @@ def conclude(name: str, found: "Outcome", dataset: str, task: str, folder: Path,
     from ..fuse.tables import records
 
     with drawing():
-        figure = draw_outcome(found, dataset)
+        figure = draw_outcome(found, dataset, task)
         pictures = {kind: render(figure, kind) for kind in ("png", "svg")}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)

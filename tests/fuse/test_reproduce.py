@@ -168,7 +168,15 @@ def test_every_kind_of_figure_is_drawn(name: str, made_up: Callable[..., Run]) -
     runs = [made_up(c, [True] * 8 + [False] * 2, curve=curves[c.seed], under=under) for c in made.configs]
     found = outcome(made, runs, conditions_of(made.experiment, list(under)), "exact" if under else "")
     with drawing():
-        assert len(render(draw_outcome(found, "lrw1000"), "png")) > 5000
+        figure = draw_outcome(found, "lrw1000", "lip reading")
+        assert len(render(figure, "png")) > 5000
+    (axes,) = figure.axes
+    of_what = {
+        "fig1a": "lrw1000 (lip reading; the paper's: emotion)",
+        "table3": "lrw1000",
+        "fig3": "lrw1000; exact protocol",
+    }
+    assert axes.get_title() == f"{made.experiment.title}\n{of_what[name]}"
     assert all(len(line) == len(table.heads) for table in tables_of(name, found, "lrw1000") for line in table.lines)
 
 

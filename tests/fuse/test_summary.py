@@ -9,6 +9,7 @@ from bmla.fuse.config import RunConfig
 from bmla.fuse.recipes import run_config
 from bmla.fuse.run import Run
 from bmla.fuse.summary import conditions_of, noise_series, summarise
+from bmla.fuse.tables import records, table_columns
 from bmla.store.errors import UsageError
 
 MadeUp = Callable[..., Run]
@@ -149,6 +150,7 @@ def test_folds_are_joined_so_that_every_clip_counts_once(made_up: MadeUp) -> Non
     assert row.clean.accuracies == pytest.approx((21 / 30, 21 / 30))
     assert row.fold_mean == pytest.approx(0.7)
     assert row.fold_std == pytest.approx(statistics.stdev([0.95, 0.7, 0.45]))
+    assert dict(table_columns([row]))["mean of folds"] == ["70.0 ± 25.0"]
     assert row.label == "transformer-ao"
     assert row.notes == ()
 
@@ -194,6 +196,8 @@ def test_pooled_mcnemar_counts_seeds_and_the_permutation_does_not(made_up: MadeU
     (pair,) = summarise(runs).pairs
     assert pair.mcnemar == pytest.approx(2 / 2**15)
     assert pair.mcnemar_seeds[0] == pytest.approx(2 / 2**5)
+    (line,) = records(summarise(runs))["pairs"]
+    assert line["mcnemar_each"] == dict.fromkeys("012", pytest.approx(2 / 2**5))
     assert pair.permutation == pytest.approx(2 / 2**5)
 
 
