@@ -101,6 +101,7 @@ AXES = {
     name: f"--{name}" for name in ("model", "audio", "visual", "seed", "ratio", "balance", "augment", "folds", "fold")
 }
 AXES |= {"fold_by": "--fold-by"} | dict.fromkeys(("brff", "adf", "clw"), "--without")
+AXES |= {"tasks": "--tasks"}
 
 
 def set_values(words: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..store.errors import UsageError
 from .axes import (
     check_balances,
     check_models,
@@ -41,6 +42,7 @@ Examples:
   bmla fuse --model transformer --ratio 1:2,1:1,2:1 --seed 0,1,2
   bmla fuse --model balancemla,balancemla-ao,balancemla-vo,transformer --seed 0,1,2
   bmla fuse --without brff,adf,clw --without adf,clw --without clw --without none
+  bmla fuse --tasks words=lrw.zarr,emotion=iemocap.zarr --alone
   bmla fuse --balance none,ogm,adaptive --set ogm_alpha=0.8
   bmla fuse --store stores/words.zarr --layers 2 --width 64 --json > words.json
 
@@ -55,6 +57,15 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     metavar="PATH|URL",
     help="The feature store; a remote one is cached.  [default: the only one in . or stores/]",
 )
+@click.option(
+    "--tasks",
+    "tasks",
+    multiple=True,
+    metavar="NAME=STORE",
+    help="Several tasks in one model, a store for each: words=words.zarr,emotion=iemocap.zarr. --audio and --visual take "
+    "NAME=STREAM then.",
+)
+@click.option("--alone", is_flag=True, help="With --tasks: train each task alone too, and compare.")
 @click.option(
     "--model",
     "models",
@@ -202,6 +213,8 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
 @click.option("--quiet", is_flag=True, help="No progress and no remarks.")
 def fuse(
     store_path: str | None,
+    tasks: tuple[str, ...],
+    alone: bool,
     models: tuple[str, ...],
     ratios: tuple[str, ...],
     seeds: tuple[str, ...],
@@ -233,6 +246,12 @@ def fuse(
     Trains every combination of models, ratios, parts, balance methods, noises, folds and seeds; chooses each run's epoch on the dev split,
     looks at the test split once, and writes the runs and a report.
     """
+    if tasks:
+        from .tasks import fuse_tasks
+
+        return fuse_tasks(click.get_current_context().params, wishes)
+    if alone:
+        raise UsageError("--alone: goes with --tasks; it compares a model of several tasks with each task alone")
     names = split_names(models)
     place = device_of(device, gpu)
     check_models(names)

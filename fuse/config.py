@@ -4,6 +4,7 @@ Numbers that the paper gives are marked with its section; every other default is
 """
 
 import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -26,6 +27,7 @@ HEADS = ("linear", "cosine")
 RESNET_DEPTHS = (18, 34)
 PROBE_MEANS = ("valid", "all")
 FOLD_UNITS = ("group", "speaker", "session")
+TASK = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}=[0-9a-f]{10}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class RunConfig:
         adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
+        tasks: that were trained in one model, this run's first, each as NAME=DIGEST of its features; empty: this one alone.
     """
 
     model: str
@@ -165,6 +168,7 @@ class RunConfig:
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -194,6 +198,16 @@ class RunConfig:
     def removed(self) -> tuple[str, ...]:
         """The parts of BalanceMLA that are switched off."""
         return tuple(part for part in PARTS if not getattr(self, part))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Of the tasks that were trained in one model, this run's first; empty: this one alone."""
+        return tuple(task.partition("=")[0] for task in self.tasks)
+
+    @property
+    def told_tasks(self) -> str:
+        """The same in a run's name for people: " on words with letters"."""
+        return f" on {self.task_names[0]} with {', '.join(self.task_names[1:])}" if self.tasks else ""
 
     @property
     def total_epochs(self) -> int:
@@ -342,6 +356,12 @@ def check_names(config: RunConfig) -> None:
         if value not in known:
             raise UnknownName(what, value, known)
     parse_ratio(config.ratio)
+    if config.tasks and (
+        len(config.tasks) == 1
+        or len(set(config.task_names)) < len(config.tasks)
+        or not all(re.fullmatch(TASK, task) for task in config.tasks)
+    ):
+        raise UsageError(f"tasks is {list(config.tasks)}, expected two or more of the form NAME=DIGEST, none twice")
     if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
         raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
     plain = {f.name: f.default for f in fields(RunConfig)}
