@@ -17,9 +17,10 @@ from ..data import Features
 from ..models.table import takes
 from ..obtain import Task, is_finished, judge, obtain, origin_of, single_models
 from ..run import Run, run_name, save_run
-from ..train import Diverged
+from ..train import Diverged, clips_of
 from ..unfinished import FOLDER, Unfinished
-from .train import Part, check_parts, clips_of, train_together
+from .part import Part, check_parts
+from .train import train_together
 
 Together = Mapping[str, RunConfig]  # by task: the settings of one training
 

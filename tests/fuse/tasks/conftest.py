@@ -7,7 +7,7 @@ import pytest
 
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.tasks.train import Part
+from bmla.fuse.tasks.part import Part
 
 Tiny = Callable[..., RunConfig]
 

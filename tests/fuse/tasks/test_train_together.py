@@ -18,8 +18,9 @@ from bmla.fuse.decision_fit import fit_decision
 from bmla.fuse.evaluate import predict
 from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.single import SingleModality
+from bmla.fuse.tasks.part import Part
 from bmla.fuse.tasks.share import share
-from bmla.fuse.tasks.train import Part, by_turns, spread, train_together
+from bmla.fuse.tasks.train import by_turns, spread, train_together
 from bmla.fuse.train import Diverged, Trained, train
 from bmla.fuse.unfinished import Unfinished
 from bmla.store.errors import UsageError
