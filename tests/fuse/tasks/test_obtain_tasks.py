@@ -124,6 +124,17 @@ def test_a_run_of_several_tasks_stands_beside_that_of_its_task_alone(training: M
     assert len(summary.pairs) == 2  # clean, and without sound
 
 
+def test_teachers_of_a_balance_method_are_those_that_were_trained_together(
+    training: Make, tasks: dict[str, Task]
+) -> None:
+    runs, _ = train_tasks([training(balance="umt", finetune_epochs=1)], tasks)
+    for name, (run,) in runs.items():
+        for teacher in run.document["teachers"].values():
+            assert load_run(run.path.parent / teacher).config.task_names[0] == name
+        assert set(run.document["teachers"]) == {"audio", "visual"}
+        assert np.isfinite(run.scores["best"]["train_loss"])
+
+
 def test_one_training_that_fails_leaves_the_others(
     training: Make, tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
