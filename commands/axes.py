@@ -122,7 +122,7 @@ def noises_of(configs: "list[RunConfig]", conditions: "tuple[Condition, ...]") -
 AXES = {
     name: f"--{name}" for name in ("model", "audio", "visual", "seed", "ratio", "balance", "augment", "folds", "fold")
 }
-AXES |= {"fold_by": "--fold-by", "gate_augment": "--gate-augment", "own": "--model"}
+AXES |= {"fold_by": "--fold-by", "gate_augment": "--gate-augment", "own": "--model", "tasks": "--tasks"}
 AXES |= dict.fromkeys(("brff", "adf", "clw"), "--without")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..store.errors import UsageError
 from .axes import (
     check_balances,
     check_models,
@@ -23,7 +24,7 @@ from .options import byte_count, device_of, device_options, find_store, remote_o
 from .own import own_models, with_sources
 from .settings import setting_options
 from .sweep_file import FILES, extending, keep_words
-from .sweep_options import SHOWN, SPAN, STORE, TIER, WITHOUT, WORK, with_options
+from .sweep_options import SHOWN, SPAN, STORE, TASKS, TIER, WITHOUT, WORK, with_options
 from .training import (
     check_digest,
     check_runs,
@@ -54,6 +55,7 @@ Examples:
   bmla fuse --model transformer --ratio 1:2,1:1,2:1 --seed 0,1,2
   bmla fuse --model balancemla,balancemla-ao,balancemla-vo,transformer --seed 0,1,2
   bmla fuse --without brff,adf,clw --without adf,clw --without clw --without none
+  bmla fuse --tasks words=lrw.zarr,emotion=iemocap.zarr --alone
   bmla fuse --balance none,ogm,adaptive --set ogm_alpha=0.8
   bmla fuse --store stores/words.zarr --layers 2 --width 64 --json > words.json
   bmla fuse --sweep sweep.yaml --workers 4             the same words from a file
@@ -64,7 +66,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
 
 
 @click.command(epilog=EXAMPLES)
-@with_options((STORE, *FILES, *SPAN))
+@with_options((STORE, *TASKS, *FILES, *SPAN))
 @setting_options
 @with_options((WITHOUT,))
 @device_options
@@ -87,6 +89,8 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
 @extending
 def fuse(
     store_path: str | None,
+    tasks: tuple[str, ...],
+    alone: bool,
     digest: str | None,
     models: tuple[str, ...],
     ratios: tuple[str, ...],
@@ -120,6 +124,12 @@ def fuse(
     Trains every combination of models, ratios, parts, balance methods, noises, folds and seeds; chooses each run's epoch on the dev split,
     looks at the test split once, and writes the runs and a report.
     """
+    if tasks:
+        from .tasks import fuse_tasks
+
+        return fuse_tasks(click.get_current_context().params, wishes)
+    if alone:
+        raise UsageError("--alone: goes with --tasks; it compares a model of several tasks with each task alone")
     names = split_names(models)
     place = device_of(device, gpu)
     check_models(names)

@@ -28,6 +28,17 @@ STORE = click.option(
     metavar="PATH|URL",
     help="The feature store; a remote one is cached.  [default: the only one in . or stores/]",
 )
+TASKS = (
+    click.option(
+        "--tasks",
+        "tasks",
+        multiple=True,
+        metavar="NAME=STORE",
+        help="Several tasks in one model, a store for each: words=words.zarr,emotion=iemocap.zarr. --audio and --visual take "
+        "NAME=STREAM then.",
+    ),
+    click.option("--alone", is_flag=True, help="With --tasks: train each task alone too, and compare."),
+)
 MODEL = click.option(
     "--model",
     "models",

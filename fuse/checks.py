@@ -4,6 +4,7 @@ Whatever makes a `RunConfig`, a command line or a stranger's file, comes through
 """
 
 import math
+import re
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fold_by": ("fold by", ("group", "speaker", "session")),
 }
 RESNET_DEPTHS = (18, 34)
+TASK = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}=[0-9a-f]{10}"
 LEAST_FOLDS = 3  # one to test, one to choose, the rest to train
 # Fields that have a number: the least and the greatest that it may be.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -87,6 +89,12 @@ def check_names(config: "RunConfig") -> None:
         if getattr(config, name) not in known:
             raise UnknownName(what, getattr(config, name), known)
     parse_ratio(config.ratio)
+    if config.tasks and (
+        len(config.tasks) == 1
+        or len(set(config.task_names)) < len(config.tasks)
+        or not all(re.fullmatch(TASK, task) for task in config.tasks)
+    ):
+        raise UsageError(f"tasks is {list(config.tasks)}, expected two or more of the form NAME=DIGEST, none twice")
     if config.balance != "none" and not fits(config.balance, config.model):
         known_to_fit = " or ".join(fitting(config.balance))
         raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {known_to_fit}")

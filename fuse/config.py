@@ -79,6 +79,7 @@ class RunConfig:
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
         own: of a model of the user's own, the name of its class and a digest of its source.
+        tasks: that were trained in one model, this run's first, each as NAME=DIGEST of its features; empty: this one alone.
     """
 
     model: str
@@ -153,6 +154,7 @@ class RunConfig:
     fold: int = 0
     fold_by: str = "group"
     own: str = ""
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -182,6 +184,16 @@ class RunConfig:
     def removed(self) -> tuple[str, ...]:
         """The parts of BalanceMLA that are switched off."""
         return tuple(part for part in PARTS if not getattr(self, part))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Of the tasks that were trained in one model, this run's first; empty: this one alone."""
+        return tuple(task.partition("=")[0] for task in self.tasks)
+
+    @property
+    def told_tasks(self) -> str:
+        """The same in a run's name for people: " on words with letters"."""
+        return f" on {self.task_names[0]} with {', '.join(self.task_names[1:])}" if self.tasks else ""
 
     @property
     def total_epochs(self) -> int:

@@ -23,7 +23,7 @@ from .predictions import Predictions, predict
 from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .training import clips_of, train
+from .training import Trained, clips_of, train
 from .unfinished import FOLDER, Unfinished
 
 
@@ -99,18 +99,29 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
         unfinished=unfinished,
     )
-    results: dict[str, Any] = {"best": trained.best}
-    for split in ("dev", "test"):  # the only look at the test split, after the epoch was chosen on dev
-        clips = clips_of(features, split, config)
-        figures, predictions = test(trained.model, config, features, clips, CLEAN)
-        results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
-    seconds = round(time.monotonic() - began, 2)
-    origin = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
-    if taught:
-        origin["teachers"] = {m: run.name for m, run in taught.items()}
+    results, predictions = judge(trained, config, features)
+    origin = origin_of(starts, taught, began)
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
     unfinished.remove()
     return replace(run, builder=task.builders.get(config.model))
+
+
+def judge(trained: Trained, config: RunConfig, features: Features) -> tuple[dict[str, Any], Predictions]:
+    """Scores of a run, and its answers about the test clips: the only look at them, after the epoch was chosen on dev."""
+    results: dict[str, Any] = {"best": trained.best}
+    for split in ("dev", "test"):
+        clips = clips_of(features, split, config)
+        figures, predictions = test(trained.model, config, features, clips, CLEAN)
+        results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
+    return results, predictions
+
+
+def origin_of(starts: Mapping[str, Run], taught: Mapping[str, Run], began_s: float) -> dict[str, Any]:
+    """What a run came from, for its config.json."""
+    origin: dict[str, Any] = {"branches": {m: run.name for m, run in starts.items()}}
+    if taught:
+        origin["teachers"] = {m: run.name for m, run in taught.items()}
+    return origin | {"seconds": round(time.monotonic() - began_s, 2)}
 
 
 def test(

@@ -221,6 +221,7 @@ def run_name(config: RunConfig, features: Features) -> str:
     parts += [config.balance] if config.balance != "none" else []
     parts += [config.ratio.replace(":", "-")] if len(takes(config.model)) == 2 or config.ratio != "1:1" else []
     parts += [f"fold{config.fold}"] if config.folds else []
+    parts += ["with-" + "-".join(config.task_names[1:])] if config.tasks else []
     used = [features.digest, *(features.variant_digests[name] for name in (*config.augment, *config.gate_augment))]
     identity = json.dumps([FORMAT, config.changes(), used], sort_keys=True)
     return "_".join([*parts, f"seed{config.seed}", hashlib.sha256(identity.encode()).hexdigest()[:10]])

@@ -112,9 +112,10 @@ def labels(settings: Sequence[Setting]) -> list[Label]:
 
 
 def plain_name(config: RunConfig) -> str:
-    """Model, balance method and what was taken away."""
+    """Model, balance method, what was taken away, and the tasks that it was trained on."""
     balance = f"+{config.balance}" if config.balance != "none" else ""
-    return f"{config.model}{balance}" + (f" without {', '.join(config.removed)}" if config.removed else "")
+    without = f" without {', '.join(config.removed)}" if config.removed else ""
+    return f"{config.model}{balance}{without}{config.told_tasks}"
 
 
 def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], full: bool) -> Label:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from ..store.errors import BmlaError, UsageError
-from .balance.base import Balance, Step
+from .balance.base import Step
 from .balance.table import build as build_balance
 from .config import RunConfig
 from .contribution import quick_contribution
@@ -240,8 +240,8 @@ def rank(epoch: Epoch) -> tuple[float, float]:
 
 def keep(
     unfinished: Unfinished,
-    model: FusionModel,
-    balance: Balance,
+    model: nn.Module,
+    balance: nn.Module,
     optimiser: torch.optim.Optimizer,
     order: torch.Generator,
     device: torch.device,
@@ -264,8 +264,8 @@ def standing_document(now: Standing) -> dict[str, Any]:
 
 def go_on(
     unfinished: Unfinished | None,
-    model: FusionModel,
-    balance: Balance,
+    model: nn.Module,
+    balance: nn.Module,
     order: torch.Generator,
     device: torch.device,
     now: Standing,

@@ -44,7 +44,8 @@ class Unfinished:
     def write(self, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
         """Replaces the state. Tensors of any device; the document is plain JSON."""
         self.path.mkdir(parents=True, exist_ok=True)
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        # Copies: what several tasks share stands under the name of each, and safetensors takes no memory twice.
+        plain = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
         beside = self.path / f"{NAME}.new"
         save_file(plain, beside, {"document": json.dumps(document)})
         beside.replace(self.path / NAME)
