@@ -178,7 +178,7 @@ def _avhubert(request: Request) -> "Encoder":
     from .avhubert import AvHubertEncoder
 
     loaded = open_upstream(request.model, "avhubert", request.weights)
-    return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _avbert(request: Request) -> "Encoder":
@@ -186,7 +186,7 @@ def _avbert(request: Request) -> "Encoder":
     from .avbert import AvBertEncoder
 
     loaded = open_upstream(request.model, "avbert", request.weights)
-    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _mavil(request: Request) -> "Encoder":
@@ -194,7 +194,7 @@ def _mavil(request: Request) -> "Encoder":
     from .mavil import MavilEncoder
 
     loaded = open_upstream(request.model, "mavil", request.weights)
-    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _roi(request: Request) -> "Encoder":
