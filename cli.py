@@ -12,6 +12,7 @@ from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import balances, encoders, models
+from .commands.reference import print_reference
 from .commands.report import report
 from .commands.reproduce import reproduce
 from .commands.store import store
@@ -62,6 +63,6 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor, completion
+    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor, completion, print_reference
 ):  # fmt: skip
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""The command reference, docs/commands.md, made from the commands themselves: `python -m bmla.commands.reference`.
+"""The command reference, docs/commands.md, made from the commands themselves: `bmla reference`.
 
 A test holds the file against what this makes, so that it cannot fall behind.
 """
@@ -10,7 +10,7 @@ import click
 WIDTH = 100
 HEAD = """# Commands
 
-Made from the commands by `python -m bmla.commands.reference > docs/commands.md`; each says the same under `--help`.
+Made from the commands by `bmla reference > docs/commands.md`; each says the same under `--help`.
 Exit codes: 0 all went well; 1 something failed, which is named; 2 the command was not understood, nothing was done.
 """
 
@@ -42,7 +42,10 @@ def walk(
                 yield from walk(member, (*path, name), context)
 
 
-if __name__ == "__main__":
-    from ..cli import main
-
-    click.echo(reference(main), nl=False)
+@click.command("reference", hidden=True, epilog="\b\nExample:\n  bmla reference > docs/commands.md")
+@click.pass_context
+def print_reference(ctx: click.Context) -> None:
+    """Print the command reference."""
+    root = ctx.find_root().command
+    assert isinstance(root, click.Group)
+    click.echo(reference(root), nl=False)

@@ -104,7 +104,7 @@ def shell(blocks: list[Block]) -> list[tuple[Block, list[str]]]:
 
 def test_the_reference_is_what_the_commands_say():
     assert (FOLDER / "docs/commands.md").read_text(encoding="utf-8") == reference(main), (
-        "python -m bmla.commands.reference > docs/commands.md"
+        "bmla reference > docs/commands.md"
     )
 
 
