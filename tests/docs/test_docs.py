@@ -181,10 +181,9 @@ def run_command(block: Block, words: list[str]) -> None:
         at = words.index("--gpu")
         words = words[:at] + words[at + 2 :]
     more = FASTER.get(words[1], [])
-    known = {o for p in main.commands[words[1]].params for o in p.opts}
-    added = [
-        w for pair in zip(more[::2], more[1::2], strict=True) for w in pair if pair[0] in known and pair[0] not in words
-    ]
+    known = {o for p in main.commands[words[1]].params for o in p.opts} - {"--workers" if "--tasks" in words else ""}
+    pairs = zip(more[::2], more[1::2], strict=True)
+    added = [word for pair in pairs if pair[0] in known and pair[0] not in words for word in pair]
     result = CliRunner().invoke(main, [*words[1:], *added])
     if result.exit_code:
         cause = result.exception if not isinstance(result.exception, SystemExit | BmlaError) else None
