@@ -114,11 +114,11 @@ def remarks(streams: dict[str, str], features: "Features") -> list[str]:
 
 
 def ratio_lines(configs: "list[RunConfig]") -> list[str]:
-    """The feature lengths of each ratio, and how they were rounded."""
-    from ..fuse.models.table import takes
+    """The feature lengths of each ratio, and how they were rounded; of the models that look at one."""
+    from ..fuse.models.table import entry
     from ..fuse.ratio import describe_widths, parse_ratio
 
-    fused = [c for c in configs if len(takes(c.model)) == 2]
+    fused = [c for c in configs if len(entry(c.model).takes) == 2 and "ratio" in entry(c.model).reads]
     return list(dict.fromkeys(describe_widths(parse_ratio(c.ratio), c.width, c.heads, c.ratio_mode) for c in fused))
 
 

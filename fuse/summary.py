@@ -23,7 +23,7 @@ from .models.table import takes
 from .optimum import Contribution, Optimum, Worth, alone_under, audio_share, loss_worth, optimum, shapley_worth
 from .run import Run, load_run
 from .settings import Label, Setting, labels, settings_of
-from .statistics import Interval, bootstrap_macro_f1, bootstrap_mean, holm, interval
+from .statistics import Interval, bootstrap_macro_f1, bootstrap_mean, centred, holm, interval
 
 FALSE_ALARM = 0.05
 BALANCED = "1:1"
@@ -314,11 +314,13 @@ def make_cell(setting: Setting, condition: str, answers: Answers) -> Cell:
     accuracies = tuple(map(float, right.mean(1)))
     tests = [run.scores_under(condition) for run in setting.runs]
     low, high = interval(bootstrap_mean(right, answers.groups))
-    f1_low, f1_high = interval(bootstrap_macro_f1(answers.predicted, labels, answers.groups))
 
     def over_seeds(score: Any, **options: Any) -> float:
         return statistics.fmean(score(labels, p, zero_division=0, **options) for p in answers.predicted)
 
+    macro_f1 = over_seeds(f1_score, average="macro")
+    f1_rounds = bootstrap_macro_f1(answers.predicted, labels, answers.groups)
+    f1_low, f1_high = interval(centred(f1_rounds, macro_f1))
     return Cell(
         accuracies=accuracies,
         mean=statistics.fmean(accuracies),
@@ -326,7 +328,7 @@ def make_cell(setting: Setting, condition: str, answers: Answers) -> Cell:
         interval=(max(low, 0.0), min(high, 1.0)),
         clips=len(labels),
         groups=len(np.unique(answers.groups)),
-        macro_f1=over_seeds(f1_score, average="macro"),
+        macro_f1=macro_f1,
         macro_f1_interval=(max(f1_low, 0.0), min(f1_high, 1.0)),
         weighted_f1=over_seeds(f1_score, average="weighted"),
         uar=over_seeds(recall_score, average="macro", labels=np.unique(labels)),

@@ -58,17 +58,18 @@ def draw_curves(outcome: Outcome, dataset: str) -> Figure:
 def draw_bars(outcome: Outcome, dataset: str) -> Figure:
     """Test accuracy of each arm with interval and seeds; a diamond is the paper's number, where the data set is the paper's."""
     figure, axes = canvas(1.1 + 0.34 * len(outcome.rows))
+    printed = False
     for y, (arm, index) in enumerate(outcome.rows):
         draw_interval(axes, outcome.row(index), y, COLOURS[0], horizontal=True)
         for p in arm.published:
             if p.dataset == dataset and p.accuracy is not None:
                 look: dict[str, Any] = dict(color=PUBLISHED_COLOUR, markersize=6, linestyle="")
                 axes.plot([p.accuracy / 100], [y - 0.2], "D", **look)
+                printed = True
     axes.set_yticks(range(len(outcome.rows)), [arm.label for arm, _ in outcome.rows])
     axes.set_ylim(len(outcome.rows) - 0.5, -0.5)
-    axes.set_xlabel(
-        "test accuracy: mean, 95 % interval, a dot a seed; diamond: the paper, on this data set", fontsize=8
-    )
+    paper = "; diamond: the paper, on this data set" if printed else ""
+    axes.set_xlabel(f"test accuracy: mean, 95 % interval, a dot a seed{paper}", fontsize=8)
     axes.grid(False, axis="y")
     return figure
 

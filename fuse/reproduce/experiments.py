@@ -60,10 +60,14 @@ def by_ratio() -> tuple[Arm, ...]:
     return tuple(Arm(f"Transformer {ratio}", "transformer", (ratio,)) for ratio in RATIOS)
 
 
-def probe(encoder: str, audio: float, visual: float, both: float) -> tuple[Arm, ...]:
-    """The three arms of one of Table 2's encoders, on the streams that hold its features."""
+def probe(encoder: str, seen: str, audio: float, visual: float, both: float) -> tuple[Arm, ...]:
+    """The three arms of one of Table 2's encoders, on the streams that hold its features.
+
+    Args:
+        seen: what it looks at, "mouth" or "video" (whole pictures), as its stream is called.
+    """
     name = encoder.lower().replace("-", "")
-    sound, sight = {"audio": f"audio.{name}"}, {"visual": f"face.{name}"}
+    sound, sight = {"audio": f"audio.{name}"}, {"visual": f"{seen}.{name}"}
     return (
         Arm(f"{encoder} (audio-only)", "probe-ao", streams=sound, published=table2(audio)),
         Arm(f"{encoder} (visual-only)", "probe-vo", streams=sight, published=table2(visual)),
@@ -112,9 +116,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Table 2: emotion recognition",
         (EMOTION,),
         (
-            *probe("AV-HuBERT", 58.54, 26.59, 46.45),
-            *probe("AVBERT", 60.94, 45.80, 61.87),
-            *probe("MAViL", 59.46, 43.03, 54.94),
+            *probe("AV-HuBERT", "mouth", 58.54, 26.59, 46.45),
+            *probe("AVBERT", "video", 60.94, 45.80, 61.87),
+            *probe("MAViL", "video", 59.46, 43.03, 54.94),
             Arm("BalanceMLA (audio-only)", "balancemla-ao", published=table2(66.15)),
             Arm("BalanceMLA (visual-only)", "balancemla-vo", published=table2(68.73)),
             Arm("BalanceMLA (fusion)", "balancemla", published=table2(69.32)),

@@ -86,6 +86,13 @@ def test_every_arm_is_of_a_model_that_there_is() -> None:
     assert {arm.model for e in EXPERIMENTS.values() for arm in e.arms} <= set(MODELS)
 
 
+def test_every_stream_that_an_arm_asks_for_can_be_extracted() -> None:
+    from bmla.extract.encoders.table import TABLE
+
+    arms = [arm for e in EXPERIMENTS.values() for arm in e.arms]
+    assert {name for arm in arms for asked in (arm.streams, arm.preferred) for name in asked.values()} <= set(TABLE)
+
+
 def test_the_bgru_hears_the_cube_where_there_is_one() -> None:
     for there, stream in ((["audio.logspec-cube"], "audio.logspec-cube"), ([], "audio.made-up")):
         made = plan(EXPERIMENTS["table1"], STREAMS, [*STREAMS.values(), *there], seeds=(0,))
