@@ -91,9 +91,16 @@ def test_it_is_called_with_standardised_steps_that_are_zero_where_they_are_not_v
     torch.testing.assert_close(output.result.exp().sum(1), torch.ones(3))
     torch.testing.assert_close(output.result, own(*own.seen)["logits"].log_softmax(1))
     assert torch.equal(model.mean_of("audio"), torch.full((12,), 2.0))
-    absent = model(audio.absent(), visual)
-    assert absent.pooled_audio is not None
-    assert not absent.pooled_audio.any()
+
+
+def test_features_of_a_modality_that_a_clip_lacks_are_zero_whatever_it_says() -> None:
+    ones = {"logits": torch.zeros(1, 4), "audio_features": torch.ones(1, 2), "visual_features": torch.ones(1, 2)}
+    model = build(RunConfig("own:odd"), INPUTS, 4, partial(Answering, answer=ones))
+    audio, visual = (Steps(s.values[:1], torch.ones(1, 5, dtype=torch.bool)) for s in (steps(12, 0), steps(8, 1)))
+    output = model(audio.absent(), visual)
+    assert output.pooled_audio is not None
+    assert output.pooled_visual is not None
+    assert (output.pooled_audio.tolist(), output.pooled_visual.tolist()) == ([[0, 0]], [[1, 1]])
 
 
 def test_its_parameters_are_of_the_modality_that_their_names_begin_with() -> None:
