@@ -13,6 +13,7 @@ from .commands.fuse import fuse
 from .commands.lists import balances, encoders, models
 from .commands.report import report
 from .commands.reproduce import reproduce
+from .commands.serve import serve
 from .commands.store import store
 from .commands.weights import weights
 from .store.errors import BmlaError
@@ -61,6 +62,6 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor
+    demo, extract, fuse, report, serve, reproduce, store, models, balances, encoders, datasets, weights, doctor
 ):  # fmt: skip
     main.add_command(command)

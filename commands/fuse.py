@@ -22,6 +22,7 @@ from .axes import (
     training_noises,
 )
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
+from .serve import watching
 from .settings import setting_options
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     help="Go on from where a killed training was; the weights are those of one that was not.",
 )
+@click.option("--watch", is_flag=True, help="Serve the report on this machine while runs are made; see `bmla serve`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks.")
 def fuse(
@@ -224,6 +226,7 @@ def fuse(
     threads: int | None,
     out: Path | None,
     resume: bool,
+    watch: bool,
     as_json: bool,
     quiet: bool,
     **wishes: Any,
@@ -257,7 +260,8 @@ def fuse(
         for line in (*remarks(streams, features), *ratio_lines(configs)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    runs, failure = train(configs, task, shares(configs, place, workers, threads))
+    with watching(folder, watch):
+        runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)
         show_json(summary, features, report) if as_json else show_table(summary, report)
