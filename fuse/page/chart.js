@@ -6,6 +6,8 @@ const COLOURS = 8;
 const NARROW_PX = 560;
 const MOST_MARKERS = 30; // of a line: more would hide it
 const NAMED_CLASSES = 60;
+const LARGEST_CELL_PX = 64;
+const LARGEST_MATRIX_PX = 660;
 
 function make(parent, name, attributes = {}, text) {
   const node = document.createElement(name);
@@ -278,16 +280,17 @@ function matrixChart(spec, width) {
   const named = n <= NAMED_CLASSES;
   const room = Math.min(longest + 12, 110);
   let margin = named ? room : 22;
-  let side = Math.min(width - margin - 26, 660);
+  const largest = Math.min(LARGEST_MATRIX_PX, n * LARGEST_CELL_PX);
+  let side = Math.min(width - margin - 26, largest);
   const readable = named && side / n >= 8;
   if (!readable) {
     margin = 22;
-    side = Math.min(width - margin - 8, 660);
+    side = Math.min(width - margin - 26, largest);
   }
   const cell = side / n;
   const left = margin + 18;
   const top = 6;
-  const svg = picture(Math.min(width, Math.ceil(left + side + 6)), Math.ceil(top + side + margin + 22));
+  const svg = picture(Math.min(width, Math.max(Math.ceil(left + side + 6), 160)), Math.ceil(top + side + margin + 22));
   draw(svg, "rect", { x: left, y: top, width: round(side), height: round(side), class: "frame" });
   if (readable) {
     const size = Math.max(Math.min(cell * 0.85, 11), 7);

@@ -204,7 +204,7 @@ class Figure {
   writeLegend(svg) {
     const box = svg.viewBox.baseVal;
     const keys = (this.spec.keys || []).filter((k) => !this.hidden.has(k.key));
-    let y = box.height + 8;
+    let y = box.height + 14;
     let x = 10;
     if (keys.length > 1) {
       for (const { label, n } of keys) {
@@ -217,7 +217,6 @@ class Figure {
       y += 12;
     }
     const size = [box.width, Math.ceil(Math.max(y, box.height))];
-    draw(null, "g");
     svg.prepend(draw(null, "rect", { width: size[0], height: size[1], class: "paper" }));
     finish(null, svg, { width: size[0], height: size[1], viewBox: `0 0 ${size[0]} ${size[1]}` });
   }

@@ -98,9 +98,11 @@ const BUILDERS = {
     })).filter((s) => s.points.length);
     const rules = found.filter((s) => s.ratio === null).map((s, i) => ({ key: String(s.i), n: families.length + i, y: s.cell.mean, text: cellText(s.label, place, s.cell), label: s.label }));
     const best = having.reduce((a, b) => (b.cell.mean > a.cell.mean ? b : a));
+    const lead = new Set(view.data.leading.map(String));
     return {
       kind: "lines",
       height: 320,
+      hide: rules.map((r) => r.key).filter((key) => !lead.has(key)),
       keys: [...series.map((s) => ({ key: s.key, label: s.key, n: s.n })), ...rules.map((r) => ({ key: r.key, label: r.label, n: r.n, dashed: true }))],
       panels: [{ x: { names, label: "feature lengths, audio : visual" }, y: { ...ACCURACY, label: `test accuracy, ${place}, %` }, series, rules }],
       summary: `Ratios ${names.join(", ")}; the highest mean is ${percent(best.cell.mean)}, ${best.label}.`,

@@ -252,11 +252,12 @@ def fabricate() -> Callable[..., Path]:
         conditions: Sequence[str] = (),
         skill: float = 0.8,
         dataset: str = "fabricated",
+        branches: Mapping[str, str] | None = None,
     ) -> Path:
-        """Args: skill: about the share of right answers; half of it under the conditions."""
+        """Args: skill: about the share of right answers; half of it under the conditions; branches: names of runs, by modality."""
         rng = np.random.default_rng([config.seed, len(config.model), *map(int, config.ratio.split(":")), clips])
         two = len(takes(config.model)) == 2
-        learnt = skill * (1 - np.exp(-np.arange(1, epochs + 1) / 4)) + rng.normal(size=epochs) * 0.01
+        learnt = skill * (1 - np.exp(-np.arange(1, epochs + 1) / 1.5)) + rng.normal(size=epochs) * 0.002
         history = [
             {
                 "phase": "train",
@@ -286,6 +287,7 @@ def fabricate() -> Callable[..., Path]:
             "store": "made-up",
             "command": "bmla fuse --store made-up.zarr",
             "seconds": float(rng.uniform(5, 50)),
+            "branches": dict(branches or {}),
         }  # fmt: skip
 
         def answers(share: float, hidden: str = "") -> Predictions:

@@ -71,6 +71,20 @@ def test_alpha_is_the_mean_over_the_runs_of_a_setting(summary: Summary) -> None:
     assert found["settings"][0]["alpha"] is None
 
 
+def test_curves_of_the_branches_come_with_the_runs_that_started_from_them(
+    tiny: Tiny, fabricate: Fabricate, tmp_path: Path
+) -> None:
+    audio = fabricate(tmp_path, tiny("balancemla-ao", seed=5))
+    config = tiny("balancemla", pretrain_epochs=12)
+    run = load_run(fabricate(tmp_path, config, branches={"audio": audio.name, "visual": "gone"}))
+    (found,) = page_numbers(summarise([run]))["runs"]
+    assert found["first"] == 13
+    assert found["curves"]["before_audio"] == pytest.approx(
+        [e["dev_accuracy"] for e in load_run(audio).history], rel=1e-3
+    )
+    assert "before_visual" not in found["curves"]
+
+
 def test_confusions_are_counted_over_the_runs_of_a_setting(summary: Summary) -> None:
     for matrix in page_numbers(summary)["confusions"]:
         name = summary.conditions[matrix["condition"]]
