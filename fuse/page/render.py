@@ -135,6 +135,7 @@ def of_summary(summary: Summary, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "summary": summary,
         "best": summary.rows[summary.best],
         "best_run": describe(summary.best_run.config),
+        "optima": sorted(summary.optima, key=lambda o: o.family != summary.rows[summary.best].family),
         "rivals": [summary.rows[i].label for i in summary.rivals],
         "columns": table_columns(summary.rows),
         "pairs": replace(pairs, lines=pairs.lines[:LISTED_PAIRS]),
