@@ -100,6 +100,9 @@ function fitted(text, width, size, bold) {
 
 const round = (value) => Math.round(value * 10) / 10;
 
+// The look of line n: after all colours, the same ones with dashes.
+const lineLook = (n) => `s c${n % COLOURS} d${Math.floor(n / COLOURS) % 4}`;
+
 function marker(parent, x, y, n, size, extra = "") {
   const kind = Math.floor(n / COLOURS) % 4;
   const name = `f c${n % COLOURS} ${extra}`;
@@ -198,7 +201,7 @@ function oneLine(group, s, x, y, spot) {
     path += `${pen}${round(x(p))} ${round(y(p.y))}`;
     pen = "L";
   }
-  draw(group, "path", { d: path, class: `s ${colour}${s.thin ? " thin" : ""}${s.dashed ? " dashed" : ""}` });
+  draw(group, "path", { d: path, class: `${lineLook(s.n)}${s.thin ? " thin" : ""}${s.dashed ? " dashed" : ""}` });
   const known = s.points.filter((p) => p.y !== null && p.y !== undefined);
   for (const p of known) {
     if (p.low !== undefined && p.low !== null) {

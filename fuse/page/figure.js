@@ -90,7 +90,7 @@ class Figure {
     for (const { key, label, n, dashed } of keys) {
       const button = make(this.legend, "button", { type: "button", "aria-pressed": String(!this.hidden.has(key)), "data-key": key });
       const swatch = draw(button, "svg", { width: 22, height: 12, "aria-hidden": "true" });
-      draw(swatch, "line", { x1: 1, x2: 21, y1: 6, y2: 6, class: `s c${n % COLOURS}${dashed ? " dashed" : ""}` });
+      draw(swatch, "line", { x1: 1, x2: 21, y1: 6, y2: 6, class: `${dashed ? `s c${n % COLOURS} dashed` : lineLook(n)}` });
       if (!dashed) marker(swatch, 11, 6, n, 3.5);
       make(button, "span", {}, label);
       button.addEventListener("click", () => {
@@ -207,11 +207,12 @@ class Figure {
     let y = box.height + 14;
     let x = 10;
     if (keys.length > 1) {
-      for (const { label, n } of keys) {
-        const width = 34 + textWidth(label, 12);
+      for (const { label, n, dashed } of keys) {
+        const width = 42 + textWidth(label, 12);
         if (x > 10 && x + width > box.width) [x, y] = [10, y + 18];
-        marker(svg, x + 6, y - 4, n, 3.5);
-        draw(svg, "text", { x: x + 16, y, class: "name" }, label);
+        draw(svg, "line", { x1: x - 4, x2: x + 16, y1: y - 4, y2: y - 4, class: dashed ? `s c${n % COLOURS} dashed` : lineLook(n) });
+        if (!dashed) marker(svg, x + 6, y - 4, n, 3.5);
+        draw(svg, "text", { x: x + 21, y, class: "name" }, label);
         x += width;
       }
       y += 12;
