@@ -40,6 +40,8 @@ def serve(folders: tuple[Path, ...], address: str, port: int | None, wants_token
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder: expected one that `bmla fuse` writes runs to")
+        if (folder / "config.json").is_file():
+            raise UsageError(f"{folder}: a single run: give the folder that it is in, {folder.parent}")
     server = open_server(folders, address, port, wants_token)
     click.echo(f"serving: {server.url}   (Ctrl-C ends it)")
     serve_until_interrupted(server)

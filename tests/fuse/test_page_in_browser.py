@@ -46,7 +46,7 @@ def chromium() -> Iterator[Any]:
     if program is None:
         pytest.skip("needs Chromium, such as Debian's package chromium")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
 

@@ -104,3 +104,12 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     error = CliRunner().invoke(main, ["--debug", "serve", str(tmp_path / "nothing")]).exception
     assert isinstance(error, UsageError)
     assert "no such folder" in str(error)
+
+
+def test_a_single_run_is_told_where_it_belongs(
+    tiny: Callable[..., RunConfig], fabricate: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = fabricate(tmp_path, tiny("transformer"))
+    error = CliRunner().invoke(main, ["--debug", "serve", str(run)]).exception
+    assert isinstance(error, UsageError)
+    assert str(tmp_path) in str(error)
