@@ -15,6 +15,7 @@ from .commands.lists import balances, encoders, models
 from .commands.reference import print_reference
 from .commands.report import report
 from .commands.reproduce import reproduce
+from .commands.serve import serve
 from .commands.store import store
 from .commands.weights import weights
 from .store.errors import BmlaError
@@ -63,6 +64,7 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor, completion, print_reference
+    demo, extract, fuse, report, serve, reproduce, store, models, balances, encoders, datasets, weights, doctor,
+    completion, print_reference
 ):  # fmt: skip
     main.add_command(command)

@@ -22,6 +22,7 @@ from .axes import (
 )
 from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
 from .own import own_models, with_sources
+from .serve import watching
 from .settings import setting_options
 from .sweep_file import FILES, extending, keep_words
 from .sweep_options import SHOWN, SPAN, STORE, TASKS, TIER, WITHOUT, WORK, with_options
@@ -78,6 +79,7 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
     show_default=True,
     help="Go on from where a killed training was; the weights are those of one that was not.",
 )
+@click.option("--watch", is_flag=True, help="Serve the report on this machine while runs are made; see `bmla serve`.")
 @click.option(
     "--log",
     "log_words",
@@ -114,6 +116,7 @@ def fuse(
     threads: int | None,
     out: Path | None,
     resume: bool,
+    watch: bool,
     log_words: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -164,7 +167,8 @@ def fuse(
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
     task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
-    runs, failure = train(configs, task, shares(configs, place, workers, threads))
+    with watching(folder, watch):
+        runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)
         show_json(summary, features, report) if as_json else show_table(summary, report)

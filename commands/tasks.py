@@ -50,6 +50,10 @@ def fuse_tasks(words: dict[str, Any], wishes: dict[str, Any]) -> None:
         raise UsageError("--store: --tasks names the stores already")
     if words["workers"] and not words["alone"]:
         raise UsageError("--workers: a model of several tasks is trained in one process; it goes with --alone only")
+    if refused := next((option for option in ("watch", "log_words") if words[option]), None):
+        raise UsageError(
+            f"--{refused.partition('_')[0]}: does not go with --tasks; `bmla report` reads each task's folder"
+        )
     for name in split_names(words["models"]):
         check_model(name)
     wishes = wishes | set_values(words["set_words"], wishes)

@@ -13,7 +13,7 @@ from .config import PARTS, RunConfig
 from .models.table import entry
 from .run import Run
 
-NAMED = ("model", "ratio", "balance", *PARTS)  # what every label tells
+NAMED = ("model", "ratio", "balance", *PARTS)  # what every label tells; the ratio only of models that have one
 SHORT = 3  # so many noise variants are named, more are counted
 DIGEST = "features"
 DIGEST_LETTERS = 8
@@ -129,7 +129,8 @@ def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], f
 
 
 def facts(setting: Setting) -> dict[str, Any]:
-    fields = {k: v for k, v in setting.config.to_dict().items() if k not in (*NAMED, "seed", "fold")}
+    told = [name for name in NAMED if name != "ratio" or setting.ratio is not None]
+    fields = {k: v for k, v in setting.config.to_dict().items() if k not in (*told, "seed", "fold")}
     return {**fields, DIGEST: setting.digest}
 
 

@@ -204,7 +204,7 @@ def train(
                     now.weights = {key: value.clone() for key, value in model.state_dict().items()}
                 now.epoch = epoch_number + 1
                 if unfinished is not None and unfinished.due():
-                    keep(unfinished, model, balance, optimiser, order, place, now)
+                    keep(unfinished, config, model, balance, optimiser, order, place, now)
                 on_epoch(epoch)
             now.phase, now.epoch, now.stale = phase + 1, 0, 0
 
@@ -240,6 +240,7 @@ def rank(epoch: Epoch) -> tuple[float, float]:
 
 def keep(
     unfinished: Unfinished,
+    config: RunConfig,
     model: nn.Module,
     balance: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -255,7 +256,7 @@ def keep(
         **prefixed("random", random_states(order, device)),
         **prefixed("best", now.weights),
     }
-    unfinished.write(tensors, {"torch": torch.__version__, **standing_document(now)})
+    unfinished.write(tensors, {"torch": torch.__version__, "config": config.to_dict(), **standing_document(now)})
 
 
 def standing_document(now: Standing) -> dict[str, Any]:

@@ -60,6 +60,15 @@ class Unfinished:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
+    def document(self) -> dict[str, Any] | None:
+        """That of `read`, without a look at the tensors."""
+        try:
+            with safe_open(self.path / NAME, framework="pt") as file:
+                found = json.loads(file.metadata()["document"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 

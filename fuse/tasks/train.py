@@ -193,7 +193,7 @@ def train_together(
                     now.weights = {key: value.clone() for key, value in whole.state_dict().items()}
                 now.epoch = epoch_number + 1
                 if unfinished is not None and unfinished.due():
-                    keep(unfinished, whole, all_balances, optimiser, order, place, now)
+                    keep(unfinished, config, whole, all_balances, optimiser, order, place, now)
                 on_epoch(epoch)
             now.phase, now.epoch, now.stale = phase + 1, 0, 0
 

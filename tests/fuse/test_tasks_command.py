@@ -63,6 +63,8 @@ def test_json_is_one_document_of_all_tasks(tiny_store: Path, noisy_store: Path) 
         (["--tasks", "a=S,b=none.zarr"], "none.zarr"),
         (["--tasks", "a=S,b=S", "--store", "S"], "--store: --tasks names the stores already"),
         (["--tasks", "a=S,b=S", "--workers", "2"], "--workers: a model of several tasks is trained in one process"),
+        (["--tasks", "a=S,b=S", "--watch"], "--watch: does not go with --tasks"),
+        (["--tasks", "a=S,b=S", "--log", "tensorboard"], "--log: does not go with --tasks"),
         (["--tasks", "a=S,b=S", "--model", "concat"], "concat is a model of one task; of several: balancemla-ao"),
         (["--tasks", "a=S,b=S", "--visual", "b=mouth.none"], 'mouth.none'),
         (["--tasks", "a=S,b=S", "--visual", "c=mouth.dct"], 'no task is called "c"; tasks: a, b'),
