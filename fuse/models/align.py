@@ -4,13 +4,17 @@
 position in the batch: how a clip is padded changes nothing.
 """
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .base import Steps
 
-TOLERANCE = 1e-6  # a step that begins at the very edge of a slower one belongs to it, whatever rounding says
+LARGEST_DENOMINATOR = (
+    10_000  # of the two rates' proportion: whole numbers say without rounding at which edge a step begins
+)
 
 
 def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
@@ -24,9 +28,14 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
     """
     if from_hz == to_hz:
         return steps
-    t = steps.mask.shape[1]
-    target = torch.floor(torch.arange(t, dtype=torch.float64) * (to_hz / from_hz) + TOLERANCE).long()
-    share = F.one_hot(target).to(steps.values)  # (t, t')
+    t, proportion = steps.mask.shape[1], Fraction(to_hz / from_hz).limit_denominator(LARGEST_DENOMINATOR)
+    slow, fast = proportion.numerator, proportion.denominator
+    target = torch.arange(t, device=steps.mask.device) * slow // fast
+    spare = (
+        1 if torch.compiler.is_exporting() else 0
+    )  # an invalid step more: a graph for any t takes no length that may be 1
+    wanted = torch.arange((t - 1) * slow // fast + 1 + spare, device=steps.mask.device)
+    share = (target[:, None] == wanted).to(steps.values.dtype)  # (t, t')
     weight = steps.mask.to(share.dtype)
     count = weight @ share  # (b, t')
     total = share.T @ (steps.values * weight[..., None])  # (b, t', d): a product, so the order of the sum is fixed
@@ -47,7 +56,7 @@ def concatenate(audio: Steps, visual: Steps) -> tuple[Tensor, Tensor]:
     Returns:
         (b, t, d_a + d_v) and (b, t) with t of the longer one.
     """
-    t = max(audio.mask.shape[1], visual.mask.shape[1])
+    t = torch.sym_max(audio.mask.shape[1], visual.mask.shape[1])
     parts = [lengthen(steps, t) for steps in (audio, visual)]
     values = torch.cat([p.values.masked_fill(~p.mask[..., None], 0.0) for p in parts], -1)
     return values, parts[0].mask | parts[1].mask
