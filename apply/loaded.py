@@ -177,6 +177,10 @@ class LoadedRun:
                 yield next(whole) if isinstance(clip, Clip) else self.unreadable(cut, clip)
                 advance(1)
 
+    def stored_clips(self, split: str | None) -> int:
+        """How many clips `predict_stored` answers about."""
+        return 0 if self.store is None else len(self.store.clips.indices(split))
+
     def predict_stored(
         self, split: str | None, *, attention: bool = False, advance: Callable[[int], None] = lambda clips: None
     ) -> Iterator[Prediction]:
