@@ -11,7 +11,8 @@ and compared with the model, on odd lengths, single clips, single steps and miss
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Plain(nn.Module):
         self.model, self.modalities = model, tuple(modalities)
         self.inputs = tuple(name for m in modalities for name in (m, f"{m}_mask"))
         self.outputs: tuple[str, ...] = ()
+        self.requires_grad_(False)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = {m: Steps(tensors[2 * i], tensors[2 * i + 1]) for i, m in enumerate(self.modalities)}
@@ -117,15 +119,12 @@ def write_beside(folder: Path, texts: Mapping[str, str]) -> None:
 
 def write(model: FusionModel, inputs: Mapping[str, Input], kind: str, path: Path, about: Mapping[str, str]) -> Exported:
     """As `export`, of a model. about: texts that the file is to hold."""
-    plain = Plain(model.eval(), tuple(inputs)).eval()
-    for parameter in plain.parameters():
-        parameter.requires_grad_(False)
+    plain = Plain(model, tuple(inputs)).eval()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotExported(f"{path.parent}: cannot write here: {error.strerror or error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporters' own remarks on torch's internals
+    with quiet():
         program = traced(plain, inputs)
         if kind == "torch":
             torch.export.save(program, str(path), extra_files=dict(about))
@@ -149,11 +148,19 @@ def traced(plain: Plain, inputs: Mapping[str, Input]) -> torch.export.ExportedPr
     for modality in inputs:
         shapes += [{0: batch, 1: Dim(f"{modality}_steps", min=1)}] * 2
     try:
-        return torch.export.export(
-            plain, tuple(trial(inputs, 3, (9, 5))), dynamic_shapes=(tuple(shapes),), strict=False
-        )
+        with quiet():
+            given = tuple(trial(inputs, 3, (9, 5)))
+            return torch.export.export(plain, given, dynamic_shapes=(tuple(shapes),), strict=False)
     except Exception as error:  # torch has many ways to say that it can't
         raise NotExported(f"torch.export can't take this model: {first_line(error)[:300]}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' remarks on torch's own insides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def write_onnx(program: torch.export.ExportedProgram, plain: Plain, path: Path, about: Mapping[str, str]) -> None:

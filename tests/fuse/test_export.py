@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from bmla.fuse.config import RunConfig
-from bmla.fuse.export import FORMATS, NotExported, Plain, compare, onnx_call, torch_call, traced, trial, write
+from bmla.fuse.export import FORMATS, Plain, compare, onnx_call, torch_call, traced, trial, write
 from bmla.fuse.models.base import FusionModel, Input
 from bmla.fuse.models.kinds import PIXELS, STACKS, VECTORS
 from bmla.fuse.models.table import MODELS, build, entry, takes
-from bmla.store.errors import UsageError
 
 SOURCES = {
     VECTORS: {"audio": Input(12, 100.0), "visual": Input(8, 25.0)},
