@@ -80,11 +80,10 @@ def data_lines(run: Run) -> list[str]:
         f"Data set: {text(features['dataset'])}. Tested on {run.scores['test']['clips']} clips, dev {run.scores['dev'].get('clips', '?')}."
     ]
     for modality, stream in features["streams"].items():
-        spec = stream.get("specification") or {}
-        seconds = stream.get("seconds") or []
-        length = f"; clips of {seconds[0]:.2f} to {seconds[1]:.2f} s" if len(seconds) == 2 else ""
-        law = f"; {text(spec['frame_law'])}" if "frame_law" in spec else ""
-        lines.append(f"- {modality}: `{text(stream['name'])}`{length}{law}; digest `{stream['digest'][:16]}`")
+        spec, seconds = run.specification(modality), run.seconds(modality)
+        length = f"; clips of {seconds[0]:.2f} to {seconds[1]:.2f} s" if seconds else ""
+        law = f"; {text(spec.frame_law)}" if spec else ""
+        lines.append(f"- {modality}: `{text(stream['name'])}`{length}{law}; digest `{text(stream['digest'])[:16]}`")
     return ["\n".join(lines), *(f"Note: {text(note)}" for note in features.get("notes", []))]
 
 
@@ -117,13 +116,15 @@ def f1(predicted: np.ndarray, labels: np.ndarray) -> float:
 def licence_lines(run: Run) -> list[str]:
     """Of the data and of every weight file that touched the features."""
     features = run.document["features"]
-    lines = [f"- data set {text(features['dataset'])}: {licence_of_data(features['dataset'])}"]
+    lines = [f"- data set {text(features['dataset'])}: {licence_of_data(str(features['dataset']))}"]
     found: dict[str, str] = {}
     unknown = []
-    for stream in features["streams"].values():
-        if "specification" not in stream:
-            unknown.append(stream["name"])
-        found |= dict(weights_in(stream.get("specification") or {}))
+    for modality, name in run.streams.items():
+        spec = run.specification(modality)
+        if spec is None:
+            unknown.append(name)
+        else:
+            found |= dict(weights_in(spec.to_dict()))
     lines += [
         f"- {text(source)} (`{text(digest[:16])}`): {licence_of_weights(source)}" for source, digest in found.items()
     ]

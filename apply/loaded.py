@@ -29,6 +29,10 @@ GROUP_CLIPS = 64  # whose features are in memory at a time
 FAR_OFF = 1.5  # times the longest clip that was trained on, or the shortest: said to the user
 
 
+def ignore(clips: int) -> None:
+    """Progress that nobody is told of."""
+
+
 def load_run(
     path: str | Path,
     *,
@@ -154,7 +158,7 @@ class LoadedRun:
         return next(iter(self.predict_many([Cut(Path(video), start_s, end_s, name)], attention=True)))
 
     def predict_many(
-        self, cuts: Sequence[Cut], *, attention: bool = False, advance: Callable[[int], None] = lambda clips: None
+        self, cuts: Sequence[Cut], *, attention: bool = False, advance: Callable[[int], None] = ignore
     ) -> Iterator[Prediction]:
         """Answers about many, in their order; clips share batches, and one that fails is an answer with an `error`.
 
@@ -170,19 +174,20 @@ class LoadedRun:
             made: dict[str, list[ClipFeatures]] = {}
             with few_threads(self.device):
                 for modality, maker in makers.items():
-                    made[modality] = maker.make(readable, Path("/")) if readable else []
+                    tell = advance if modality == self.modalities[-1] else ignore
+                    made[modality] = maker.make(readable, Path("/"), tell) if readable else []
+            advance(len(clips) - len(readable))
             features = [{m: made[m][i] for m in makers} for i in range(len(readable))]
             whole = iter(self.asked(readable, features, attention))
             for cut, clip in zip(group, clips, strict=True):
                 yield next(whole) if isinstance(clip, Clip) else self.unreadable(cut, clip)
-                advance(1)
 
     def stored_clips(self, split: str | None) -> int:
         """How many clips `predict_stored` answers about."""
         return 0 if self.store is None else len(self.store.clips.indices(split))
 
     def predict_stored(
-        self, split: str | None, *, attention: bool = False, advance: Callable[[int], None] = lambda clips: None
+        self, split: str | None, *, attention: bool = False, advance: Callable[[int], None] = ignore
     ) -> Iterator[Prediction]:
         """Answers about the clips of the store, from its features.
 
@@ -240,8 +245,7 @@ class LoadedRun:
 
     def remarks(self, duration_s: float) -> tuple[str, ...]:
         """Whether the clip is far longer or shorter than those that the run was trained on."""
-        known = [s.get("seconds") for s in self.run.document["features"]["streams"].values()]
-        spans = [span for span in known if isinstance(span, list) and len(span) == 2]
+        spans = [span for m in self.modalities if (span := self.run.seconds(m)) is not None]
         if not spans:
             return ()
         shortest, longest = min(s[0] for s in spans), max(s[1] for s in spans)

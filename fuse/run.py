@@ -92,6 +92,13 @@ class Run:
         """The names of the streams that it was trained on, by modality."""
         return {modality: stream["name"] for modality, stream in self.document["features"]["streams"].items()}
 
+    def seconds(self, modality: str) -> tuple[float, float] | None:
+        """The shortest and the longest clip that it was trained or tested on; None where the run does not say."""
+        span = self.document["features"]["streams"][modality].get("seconds")
+        if isinstance(span, list) and len(span) == 2 and all(type(s) in (int, float) for s in span):
+            return span[0], span[1]
+        return None
+
     def specification(self, modality: str) -> StreamSpec | None:
         """What made the features of a modality; None where the run does not say.
 
