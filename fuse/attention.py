@@ -72,7 +72,7 @@ def watch(brff: CrossBRFF | BilinearBRFF, seen: dict[str, Looked], asking: str) 
         seen[asking].added = (fused - basic).norm(dim=-1) / basic.norm(dim=-1).clamp(min=1e-12)
 
     handles: list[Any] = [brff.register_forward_pre_hook(begin), brff.register_forward_hook(end)]
-    inner = [part.attention for part in brff.blocks] if isinstance(brff, CrossBRFF) else []
+    inner = [part for part in brff.modules() if isinstance(part, Attention)]  # none of a bilinear one
     return handles + [attention.register_forward_pre_hook(block) for attention in inner]
 
 

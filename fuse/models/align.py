@@ -31,10 +31,7 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
     t, proportion = steps.mask.shape[1], Fraction(to_hz / from_hz).limit_denominator(LARGEST_DENOMINATOR)
     slow, fast = proportion.numerator, proportion.denominator
     target = torch.arange(t, device=steps.mask.device) * slow // fast
-    spare = (
-        1 if torch.compiler.is_exporting() else 0
-    )  # an invalid step more: a graph for any t takes no length that may be 1
-    wanted = torch.arange((t - 1) * slow // fast + 1 + spare, device=steps.mask.device)
+    wanted = torch.arange((t - 1) * slow // fast + 1 + spare(), device=steps.mask.device)
     share = (target[:, None] == wanted).to(steps.values.dtype)  # (t, t')
     weight = steps.mask.to(share.dtype)
     count = weight @ share  # (b, t')
@@ -42,7 +39,12 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
     return Steps(total / count.clamp(min=1)[..., None], count > 0)
 
 
-def lengthen(steps: Steps, t: int) -> Steps:
+def spare() -> int:
+    """An invalid step more where a graph is exported: one for any length takes no computed length that may be 1."""
+    return 1 if torch.compiler.is_exporting() else 0
+
+
+def lengthen(steps: Steps, t: int | torch.SymInt) -> Steps:
     """Appends invalid steps, up to t of them."""
     missing = t - steps.mask.shape[1]
     return Steps(F.pad(steps.values, (0, 0, 0, missing)), F.pad(steps.mask, (0, missing)))
@@ -56,7 +58,7 @@ def concatenate(audio: Steps, visual: Steps) -> tuple[Tensor, Tensor]:
     Returns:
         (b, t, d_a + d_v) and (b, t) with t of the longer one.
     """
-    t = torch.sym_max(audio.mask.shape[1], visual.mask.shape[1])
+    t = torch.sym_max(audio.mask.shape[1], visual.mask.shape[1]) + spare()
     parts = [lengthen(steps, t) for steps in (audio, visual)]
     values = torch.cat([p.values.masked_fill(~p.mask[..., None], 0.0) for p in parts], -1)
     return values, parts[0].mask | parts[1].mask

@@ -27,6 +27,7 @@ FORMS = [(name, {}) for name in ("balancemla",)] + [
     ("probe", {"probe_mean": "all"}),
     ("joint", {"head": "cosine"}),
     ("transformer", {"norm": "post"}),
+    ("concat", {}),
 ]
 
 
