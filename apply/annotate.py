@@ -107,7 +107,8 @@ def drawn(
             notes.append("no face in this frame")
     elif isinstance(sight, Failure):
         notes.append("no face in this clip")
-    picture[: LINE_PX * len(notes) + LINE_PX // 2] //= 3  # white text can be read on it
+    top = slice(LINE_PX * len(notes) + LINE_PX // 2)
+    picture[top] = picture[top] // 3  # white text can be read on it
     for number, line in enumerate(notes, 1):
         cv2.putText(picture, line, (8, number * LINE_PX), FONT, 0.6, WHITE, 1, cv2.LINE_AA)
     return picture

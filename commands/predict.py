@@ -160,8 +160,8 @@ def show(found: "list[Prediction]", top: int, attention: bool) -> None:
     for prediction in found:
         for line in prediction.lines(top, attention):
             click.echo(line, err=prediction.error is not None)
-    if line := score_line(found):
-        click.echo(line)
+    if score := score_line(found):
+        click.echo(score)
 
 
 def show_json(loaded: "LoadedRun", found: "list[Prediction]", top: int, attention: bool) -> None:

@@ -225,11 +225,8 @@ def finding_of(spec: StreamSpec) -> FaceFinding:
             f"stream {spec.name}: its faces were given in files, which a clip does not bring along: predict through its store"
         )
     if policy == "fixed":
-        boxes = {
-            name: said[name] if said[name] == PICTURE else tuple(said[name])
-            for name in ("face_box", "mouth_box")
-            if name in said
-        }
+        boxes: dict[str, Any] = {name: said[name] for name in ("face_box", "mouth_box") if name in said}
+        boxes = {name: box if box == PICTURE else tuple(box) for name, box in boxes.items()}
         return FaceFinding("fixed", **boxes)
     return FaceFinding(every=said.get("every", 1))
 

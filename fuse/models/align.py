@@ -5,6 +5,7 @@ position in the batch: how a clip is padded changes nothing.
 """
 
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def spare() -> int:
 
 def lengthen(steps: Steps, t: int | torch.SymInt) -> Steps:
     """Appends invalid steps, up to t of them."""
-    missing = t - steps.mask.shape[1]
+    missing: Any = t - steps.mask.shape[1]  # a number, or what stands for one in a graph
     return Steps(F.pad(steps.values, (0, 0, 0, missing)), F.pad(steps.mask, (0, missing)))
 
 
