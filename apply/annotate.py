@@ -4,7 +4,9 @@ A frame in which no face was found is kept and says so; a clip without any face,
 pictures and the answer.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -44,7 +46,7 @@ def annotate(loaded: LoadedRun, cut: Cut, prediction: Prediction, out: Path) -> 
         sight = seen(clip, frames, maker) if maker else None
     lines = result_lines(prediction)
     places = crop_corners(sight, maker) if maker and isinstance(sight, Sight) else None
-    pictures = [drawn(frames.images[t], t, sight, places, lines) for t in range(len(frames.images))]
+    pictures = (drawn(frames.images[t], t, sight, places, lines) for t in range(len(frames.images)))
     sound = attempt(clip, "sound", media.read_audio, root / str(clip.audio), *clip.sound_cut)
     try:
         write(out, pictures, None if isinstance(sound, Failure) else sound)
@@ -125,14 +127,15 @@ def outline(picture: np.ndarray, corners: np.ndarray, colour: tuple[int, int, in
     cv2.polylines(picture, [points[:, None]], True, colour, 2, cv2.LINE_AA)
 
 
-def write(path: Path, pictures: list[np.ndarray], sound: np.ndarray | None) -> None:
+def write(path: Path, pictures: Iterator[np.ndarray], sound: np.ndarray | None) -> None:
     """Pictures at 25 and mono sound at 16,000 a second."""
+    first = next(pictures)
     with av.open(str(path), "w", format="mp4") as out:
         video = out.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": "18"})
-        video.height, video.width = pictures[0].shape[:2]
+        video.height, video.width = first.shape[:2]
         video.pix_fmt = "yuv420p"
         audio = out.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono") if sound is not None else None
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(chain([first], pictures)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE_HZ)
             out.mux(video.encode(frame))
