@@ -3,6 +3,7 @@
 The one place where `extract` and `fuse` meet: above both, below the commands.
 """
 
+from .cuts import Cut
 from .loaded import LoadedRun, load_run
 
-__all__ = ["LoadedRun", "load_run"]
+__all__ = ["Cut", "LoadedRun", "load_run"]

@@ -57,6 +57,11 @@ class Prediction:
         share = self.share_of_sound(int(self.answer.result.argmax()))
         return {"audio": share, "visual": 1 - share}
 
+    @property
+    def attention(self) -> dict[str, Attention]:
+        """By the modality that asks, where its steps looked in the other; {} for a model without, or where it was not asked for."""
+        return self.answer.attention if self.answer else {}
+
     def share_of_sound(self, number: int) -> float:
         """Alpha of a class."""
         assert self.answer is not None
