@@ -1,5 +1,6 @@
 """What is exported answers as the model does: any batch, any number of steps, with masks, without a modality."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from bmla.fuse import export as exporting
 from bmla.fuse.config import RunConfig
-from bmla.fuse.export import FORMATS, Plain, compare, onnx_call, torch_call, traced, trial, write
+from bmla.fuse.export import FORMATS, NotExported, Plain, compare, onnx_call, torch_call, traced, trial, write
 from bmla.fuse.models.base import FusionModel, Input
 from bmla.fuse.models.kinds import PIXELS, STACKS, VECTORS
 from bmla.fuse.models.table import MODELS, build, entry, takes
@@ -89,3 +91,21 @@ def test_what_is_written_is_read_by_others_with_the_same_answers(
     np.testing.assert_allclose(np.exp(result).sum(1), 1, atol=1e-5)
     tensors[0][~tensors[1]] = 1e6  # what stands at an invalid step is never used
     np.testing.assert_allclose(read(tensors)[0], result, atol=1e-5)
+
+
+def test_what_is_missing_or_wrong_is_one_line(
+    make: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = make("transformer-ao", VECTORS)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(NotExported, match=r"the format onnx needs onnxscript: pip install 'bmla\[export\]'"):
+        write(model, inputs, "onnx", tmp_path / "model.onnx", {})
+    monkeypatch.setattr(exporting, "compare", lambda *words: 1.0)
+    with pytest.raises(
+        NotExported, match=r"model.pt2: its answers differ from the model's by up to 1, expected 0.0001: not"
+    ):
+        write(model, inputs, "torch", tmp_path / "model.pt2", {})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotExported, match="cannot write here"):
+        write(model, inputs, "torch", tmp_path / "file" / "model.pt2", {})
