@@ -7,7 +7,7 @@ Shape legend: n clips, b clips of a batch.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class Features:
         notes: what a user should know about the splits, one line each.
         variants: noise variants of the two streams by name, such as "audio.logspec@white=0"; of the same clips.
         variant_digests: by the same names, what stands for their values.
+        specifications: by stream, what made its numbers (as JSON), of the streams of a store.
         units: by what may stay together in one fold ("speaker", "session"): (n,) text; without an entry, the groups alone.
     """
 
@@ -83,6 +84,7 @@ class Features:
     variants: Mapping[str, Stream] = field(default_factory=dict)
     variant_digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, np.ndarray] = field(default_factory=dict)
+    specifications: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -223,6 +225,7 @@ def features_from_store(
         variants={name: streams[name] for name in variants},
         variant_digests={name: store.digest([name]) for name in variants},
         units=units_of(store.clips.column("speaker")),
+        specifications={name: store.spec(name).to_dict() for name in names.values() if name is not None},
     )
     return usable(everything, str(store.path))
 

@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..store.errors import BmlaError, StoreError, UsageError
+from ..store.spec import StreamSpec
 from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
@@ -39,6 +40,7 @@ from .models.base import FusionModel, Input
 from .models.own import Builder, identity
 from .models.table import OWN, build, entry, takes
 from .predictions import Predictions, predict
+from .stream import Stream
 from .training import Epoch, Trained
 
 FORMAT = 1
@@ -93,6 +95,32 @@ class Run:
     def streams(self) -> dict[str, str]:
         """The names of the streams that it was trained on, by modality."""
         return {modality: stream["name"] for modality, stream in self.document["features"]["streams"].items()}
+
+    def seconds(self, modality: str) -> tuple[float, float] | None:
+        """The shortest and the longest clip that it was trained or tested on; None where the run does not say."""
+        span = self.document["features"]["streams"][modality].get("seconds")
+        if isinstance(span, list) and len(span) == 2 and all(type(s) in (int, float) for s in span):
+            return span[0], span[1]
+        return None
+
+    def specification(self, modality: str) -> StreamSpec | None:
+        """What made the features of a modality; None where the run does not say.
+
+        Raises:
+            RunDamaged: it is not the one that the digest stands for.
+        """
+        stream = self.document["features"]["streams"][modality]
+        if stream.get("specification") is None:
+            return None
+        try:
+            spec = StreamSpec.from_dict(stream["specification"])
+        except (StoreError, UsageError, AttributeError, TypeError) as error:
+            raise RunDamaged(f"{self.path}/config.json: the {modality} stream: {first_line(error)}") from error
+        if (spec.digest(), spec.name) != (stream["digest"], stream["name"]):
+            raise RunDamaged(
+                f"{self.path}/config.json: the {modality} stream's specification is not that of its digest"
+            )
+        return spec
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -252,7 +280,7 @@ def save_run(
             "dataset": features.dataset,
             "task": features.task,
             "digest": features.digest,
-            "streams": {m: {"name": s.name, **s.input._asdict(), "digest": s.digest} for m, s in streams.items()},
+            "streams": {m: described(features, s) for m, s in streams.items()},
             "notes": list(features.notes),
         },
         "classes": list(features.classes),
@@ -283,6 +311,20 @@ def save_run(
     except OSError as error:
         raise StoreError(f"{out}: cannot write a run here: {error.strerror or error}") from error
     return load_run(target)
+
+
+def described(features: Features, stream: Stream) -> dict[str, Any]:
+    """A stream for config.json: what a step is, how long clips are, and all that made the numbers, where a store says so."""
+    lengths = stream.lengths[torch.from_numpy(stream.present)]
+    seconds = [round(float(n) / stream.rate_hz, 3) for n in (lengths.min(), lengths.max())] if len(lengths) else []
+    known = features.specifications.get(stream.name)
+    return {
+        "name": stream.name,
+        **stream.input._asdict(),
+        "digest": stream.digest,
+        "seconds": seconds,
+        **({"specification": known} if known is not None else {}),
+    }
 
 
 def load_run(path: str | Path, model: Builder | None = None) -> Run:

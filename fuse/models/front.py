@@ -71,7 +71,7 @@ class PictureFront(nn.Module):
 
     def forward(self, steps: Steps) -> Tensor:
         """(b, t, …) -> (b, t, length), zero at invalid steps."""
-        if self.training:
+        if self.training or torch.compiler.is_exporting():  # a graph takes any number of clips
             return self.encode(*steps)
         parts = zip(steps.values.split(CLIPS_AT_ONCE), steps.mask.split(CLIPS_AT_ONCE), strict=True)
         return torch.cat([self.encode(*part) for part in parts])
@@ -83,7 +83,10 @@ class PictureFront(nn.Module):
         if not self.pixels:
             x = x.transpose(2, 3)  # (b, t, bands, 3): height and width
         x = x.movedim(-1, 1) if x.ndim == 5 else x[:, None]  # (b, colours, t, h, w)
-        frames = self.convolution(x).transpose(1, 2)[mask]  # (valid steps, kernels, h', w')
+        x = self.convolution(x).transpose(1, 2)  # (b, t, kernels, h', w')
+        if torch.compiler.is_exporting():  # a graph has no place for a number of frames that the values decide
+            return self.trunk(x.flatten(0, 1)).view(*mask.shape, -1).masked_fill(~mask[..., None], 0.0)
+        frames = x[mask]  # (valid steps, kernels, h', w')
         out = x.new_zeros(*mask.shape, self.length)
         if len(frames):
             vectors = self.through_trunk(frames)

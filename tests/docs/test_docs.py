@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import click
@@ -176,6 +177,9 @@ def run_command(block: Block, words: list[str]) -> None:
         name, _, value = words[1].partition("=")
         os.environ[name] = value.replace("$PWD", str(Path.cwd()))  # put back when the test ends
         return
+    words = [
+        name for word in words for name in (sorted(glob(word)) if "*" in word else ()) or [word]
+    ]  # as a shell does
     assert words[0] == "bmla", f"{block}: {words[0]} is not run here; say why above the block"
     if "--gpu" in words and not torch.cuda.is_available():
         at = words.index("--gpu")

@@ -14,7 +14,7 @@ from bmla.fuse.page.content import curves_of, short
 from bmla.fuse.page.render import asset, digest, inside_script
 from bmla.fuse.run import load_run
 from bmla.fuse.summary import Summary, summarise
-from bmla.fuse.train import Standing, standing_document
+from bmla.fuse.training import Standing, standing_document
 from bmla.fuse.unfinished import FOLDER, NAME, Unfinished
 
 Tiny = Callable[..., RunConfig]
@@ -204,7 +204,7 @@ def test_a_damaged_state_and_one_of_a_finished_run_count_as_none(tiny: Tiny, tmp
 
 
 def test_a_training_keeps_its_configuration_with_its_state(tiny: Tiny, features: Any, tmp_path: Path) -> None:
-    from bmla.fuse.train import train
+    from bmla.fuse.training import train
 
     config = replace(tiny("transformer-ao", epochs=2), finetune_epochs=0)
     train(config, features, unfinished=Unfinished(tmp_path / FOLDER / "run", every_s=0))
