@@ -11,7 +11,6 @@ import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 import click
@@ -178,7 +177,7 @@ def run_command(block: Block, words: list[str]) -> None:
         os.environ[name] = value.replace("$PWD", str(Path.cwd()))  # put back when the test ends
         return
     words = [
-        name for word in words for name in (sorted(glob(word)) if "*" in word else ()) or [word]
+        name for word in words for name in sorted(map(str, Path().glob(word))) if "*" in word and "=" not in word else [word]
     ]  # as a shell does
     assert words[0] == "bmla", f"{block}: {words[0]} is not run here; say why above the block"
     if "--gpu" in words and not torch.cuda.is_available():
