@@ -88,14 +88,16 @@ def match(checkpoint: Checkpoint, upstream: Upstream) -> Match:
             (unused if known else strange).append((name, shape))
         elif shape != expected[name]:
             wrong.append((name, shape, expected[name]))
+        elif not tensor.is_floating_point():
+            unlike.append(f"{name} is {tensor.dtype}, where weights are floating-point numbers")
         else:
             tensors[name] = tensor
-    if upstream.contradictions:
+    if upstream.contradictions:  # it computes with what is not the model's and with what fits
         whole = {
             key.removeprefix(prefix): tensor for key, tensor in checkpoint.tensors.items() if key.startswith(prefix)
         }
-        unlike += upstream.contradictions(whole)
-    there = {*tensors, *(key for key, *_ in wrong)}
+        unlike += upstream.contradictions({k: v for k, v in whole.items() if k in tensors or k not in expected})
+    there = {key.removeprefix(prefix) for key in checkpoint.tensors if key.startswith(prefix)}
     return Match(
         prefix=prefix,
         tensors=tensors,
