@@ -8,7 +8,6 @@ from .options import key_values, split_names
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
     from ..fuse.config import RunConfig
-    from ..store import Store
 
 NOTHING = "none"
 
@@ -62,17 +61,17 @@ def whole_numbers(option: str, values: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def training_noises(values: tuple[str, ...], store: "Store", streams: dict[str, str]) -> tuple[tuple[str, ...], ...]:
-    """One setting a value: the noise variants to train with."""
+def training_noises(values: tuple[str, ...], there: list[str], streams: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    """One setting a value: the noise variants to train with. there: the names of all streams that can be asked for."""
     from ..fuse.condition import expand
 
-    return tuple(
-        () if value == NOTHING else tuple(expand([value], store.streams(), streams.values())) for value in values
-    ) or ((),)
+    return tuple(() if value == NOTHING else tuple(expand([value], there, streams.values())) for value in values) or (
+        (),
+    )
 
 
 def test_conditions(
-    tests: tuple[str, ...], dropped: tuple[str, ...], store: "Store", streams: dict[str, str]
+    tests: tuple[str, ...], dropped: tuple[str, ...], there: list[str], streams: dict[str, str]
 ) -> "tuple[Condition, ...]":
     """What is tested under besides clean: every variant that a pattern fits is one; what is joined by + is one together."""
     from itertools import product
@@ -81,7 +80,7 @@ def test_conditions(
 
     names: list[str] = []
     for value in tests:
-        parts = [expand([word], store.streams(), streams.values()) for word in value.split(JOIN.strip())]
+        parts = [expand([word], there, streams.values()) for word in value.split(JOIN.strip())]
         names += [JOIN.join(together) for together in product(*parts)]
     names += [f"no-{modality}" for modality in dropped]
     return tuple(parse_condition(name) for name in dict.fromkeys(names))

@@ -26,8 +26,7 @@ def derive(
     from ..extract.report import summary_lines
 
     derivation = read_derivation(text)
-    if idle := idle_options():
-        raise UsageError(f"{idle[0]}: has nothing to do with --derive, which reads a store alone")
+    check_idle(SERVES, "--derive")
     if store is None or not streams:
         raise UsageError("--derive: name the store by --store and what to derive from by --stream")
     config = DeriveConfig(store, derivation, streams, compression)
@@ -41,12 +40,14 @@ def derive(
     return summary.failed_share
 
 
-def idle_options() -> list[str]:
-    """The options that were given and that a derivation has no use for."""
+def check_idle(serves: set[str], option: str) -> None:
+    """Raises UsageError for an option that was given and has no use beside this one."""
     context = click.get_current_context()
-    return [
+    idle = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in SERVES
+        if parameter.name not in serves
         and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     ]
+    if idle:
+        raise UsageError(f"{idle[0]}: has nothing to do with {option}, which reads a store alone")

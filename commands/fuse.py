@@ -243,18 +243,21 @@ def fuse(
     axes["fold_numbers"] = fold_numbers(fold_words, folds)
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
+    from ..fuse.fold_streams import asked_names, stored_names
 
     streams = choose_streams(store, needed_modalities(names), audio, visual, names)
-    axes["augmentations"] = training_noises(augmentations, store, streams)
-    axes["gate_augment"] = training_noises((gate_noises,), store, streams)[0] if gate_noises else ()
-    conditions = test_conditions(tests, dropped, store, streams)
+    there = asked_names(store.streams(), folds)
+    axes["augmentations"] = training_noises(augmentations, there, streams)
+    axes["gate_augment"] = training_noises((gate_noises,), there, streams)[0] if gate_noises else ()
+    conditions = test_conditions(tests, dropped, there, streams)
     configs = sweep_configs(names, split_names(ratios), streams, axes | wishes)
     noises = noises_of(configs, conditions)
     folder = out or Path("runs") / store.name
-    local = local_copy(store, [*streams.values(), *noises], quiet)
-    features = load(local, streams, noises, names, place, tier, budget_bytes, quiet)
+    parts = [part for name in (*streams.values(), *noises) for part in stored_names(name, store.streams(), folds)]
+    local = local_copy(store, parts, quiet)
+    features = load(local, streams, noises, names, place, tier, budget_bytes, quiet, folds)
     if not quiet:
-        for line in (*remarks(streams, features), *ratio_lines(configs)):
+        for line in (*remarks(streams, features), *leak_remarks(configs, features), *ratio_lines(configs)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
@@ -312,6 +315,7 @@ def load(
     tier: str,
     budget_bytes: int | None,
     quiet: bool,
+    folds: int = 0,
 ) -> "Features":
     from ..fuse.data import features_from_store
 
@@ -330,6 +334,7 @@ def load(
         tier=tier,
         budget_bytes=budget_bytes,
         tell=tell,
+        folds=folds,
     )
 
 
@@ -338,6 +343,17 @@ def remarks(streams: dict[str, str], features: "Features") -> list[str]:
     counts = ", ".join(f"{(features.split == split).sum()} {split}" for split in ("train", "dev", "test"))
     chosen = " + ".join(streams.values())
     return [f"{features.dataset}: {chosen}; clips: {counts}; {len(features.classes)} classes", *features.notes]
+
+
+def leak_remarks(configs: "list[RunConfig]", features: "Features") -> tuple[str, ...]:
+    """Streams whose making has seen clips that these runs choose or test with: a line each."""
+    from ..fuse.leakage import leak_lines
+    from ..fuse.models.table import takes
+
+    modalities = {m for c in configs for m in takes(c.model)}
+    splits = dict.fromkeys((c.folds, c.fold, c.fold_by) for c in configs)
+    leaks = [leak for split in splits for leak in features.folded(*split).leaks(tuple(modalities))]
+    return tuple(f"warning: {line}" for line in leak_lines(leaks))
 
 
 def ratio_lines(configs: "list[RunConfig]") -> list[str]:

@@ -1,14 +1,11 @@
 """Streams computed from stored ones: standardised, projected on principal components, with every n-th step kept.
 
 Statistics come from the valid steps of the training split alone; clips without a split have no part in them. Those of a noise
-variant are the clean stream's, so that a model trained on one can be asked about the other. A derived stream is made shard
-by shard like any other, each with its ledger entry last: killed, the same command goes on; a shard whose source was written
-anew since (clips tried again) is derived anew. Failures, validity and facts on the clips are handed on.
+variant are the clean stream's, so that a model trained on one can be asked about the other. How they are written: `deriving`.
 """
 
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +14,18 @@ import numpy as np
 
 from .. import __version__
 from ..store import Store, open_store
-from ..store.errors import MediaError, UsageError
-from ..store.ledger import Failure
-from ..store.lock import writer_lock
+from ..store.errors import UsageError
 from ..store.merge import ShardReader
 from ..store.sealing import digest_json
 from ..store.shard import ClipFeatures
 from ..store.spec import StreamSpec, check_stream_name
-from .encoders.finite import to_float16
-from .extraction import Summary, summarise
+from .deriving import Derived, make_streams
+from .extraction import Summary
 from .moments import Moments, deviations, principal
 
 SPLIT = "train"
 FORMS = "pca:COMPONENTS, standardise or subsample:N"
 WORD = re.compile(r"(pca|subsample):([1-9][0-9]{0,5})|(standardise)")
-SOURCE_SHARD = "source_shard"  # among a ledger entry's versions: the digest of what it was derived from
 
 
 @dataclass(frozen=True)
@@ -62,16 +56,6 @@ class DeriveConfig:
     compression: str = "none"
 
 
-@dataclass(frozen=True)
-class Derived:
-    """A derived stream, ready to be made. steps: T of its longest clip; apply: one clip's (T, *F) -> (T', *F')."""
-
-    source: str
-    spec: StreamSpec
-    steps: int
-    apply: Callable[[np.ndarray], np.ndarray]
-
-
 def read_derivation(text: str) -> Derivation:
     """Raises UsageError for anything but one of FORMS."""
     found = WORD.fullmatch(text)
@@ -98,23 +82,11 @@ def derive(
         StoreError: the store can't be read or written.
     """
     store = open_store(config.store, read_only=False)
-    began = time.perf_counter()
-    with writer_lock(store.path):
-        made = [derived(store, stream, config.derivation, tell) for stream in config.streams]
-        for one in made:
-            store.check_stream(one.spec, one.steps)
-        for one in made:
-            store.add_stream(one.spec, one.steps, config.compression)
-        todo = [(one, shard) for one in made for shard in remaining(store, one)]
-        clips = sum(np.diff(store.extent(shard))[0] for _, shard in todo)
-        begin(int(len(made) * len(store.clips) - clips), len(made) * len(store.clips))
-        for one, shard in todo:
-            write(store, one, shard)
-            start, stop = store.extent(shard)
-            advance(stop - start)
-    seconds = time.perf_counter() - began
-    streams = tuple(summarise(store, one.spec.name) for one in made)
-    return Summary(str(store.place), len(store.clips), len(todo), seconds, streams, seconds)
+
+    def made() -> list[Derived]:
+        return [derived(store, stream, config.derivation, tell) for stream in config.streams]
+
+    return make_streams(store, made, config.compression, begin, advance)
 
 
 def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[str], None]) -> Derived:
@@ -128,7 +100,7 @@ def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[s
             "rate_hz": spec.rate_hz / every,
         }
         made = specification(spec, derivation, {}, **law)
-        return Derived(stream, made, -(-steps // every), lambda values: values[::every])
+        return Derived(stream, made, -(-steps // every), each(lambda values: values[::every]), every)
     check_vectors(spec, derivation)
     of = stream.partition("@")[0]
     if of not in store.streams():
@@ -139,7 +111,12 @@ def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[s
     apply, length, line = transform(moments, derivation, stream)
     made = specification(spec, derivation, {"statistics": about}, feature_shape=length)
     tell(f"{made.name}: {line}{about['steps']} valid steps of {about['clips']} clips of the {SPLIT} split of {of}")
-    return Derived(stream, made, steps, apply)
+    return Derived(stream, made, steps, each(apply))
+
+
+def each(apply: Callable[[np.ndarray], np.ndarray]) -> Callable[[Sequence[ClipFeatures]], list[np.ndarray]]:
+    """What is done to one clip's values, to those of several."""
+    return lambda clips: [apply(clip.values) for clip in clips if clip.values is not None]
 
 
 def transform(
@@ -224,52 +201,3 @@ def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any
         versions={"bmla": __version__, "numpy": np.__version__},
         **values,
     )
-
-
-def remaining(store: Store, one: Derived) -> list[int]:
-    """Shards that are not there, or whose source was written anew since."""
-    finished = set(store.finished(one.spec.name))
-    return [
-        shard
-        for shard in range(store.shards)
-        if shard not in finished
-        or store.entry(one.spec.name, shard).versions.get(SOURCE_SHARD) != store.entry(one.source, shard).digest
-    ]
-
-
-def write(store: Store, one: Derived, shard: int) -> None:
-    """One shard, whole."""
-    began = time.perf_counter()
-    reader = ShardReader(store, one.source)
-    start, stop = store.extent(shard)
-    ids = store.clips.column("id")[start:stop].tolist()
-    clips = [result(one, reader.clip(row), clip) for row, clip in zip(range(start, stop), ids, strict=True)]
-    versions = {**one.spec.versions, SOURCE_SHARD: store.entry(one.source, shard).digest}
-    put = store.rewrite_shard if shard in store.finished(one.spec.name) else store.write_shard
-    put(one.spec.name, shard, clips, seconds=time.perf_counter() - began, versions=versions)
-
-
-def result(one: Derived, clip: ClipFeatures, name: str) -> ClipFeatures:
-    """A clip's derived features; of one that failed, its failure."""
-    if clip.values is None or clip.valid is None:
-        return clip
-    try:
-        values = as_stored(one.apply(clip.values), one.spec.dtype)
-    except MediaError as error:
-        failure = Failure(name, "derive", type(error).__name__, str(error))
-        return ClipFeatures(None, None, failure, clip.quality)
-    every = one.spec.parameters.get("every", 1)
-    return ClipFeatures(values, clip.valid[::every], quality=clip.quality)
-
-
-def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Raises MediaError for numbers that the type can't hold."""
-    if values.dtype == dtype:
-        return values
-    if dtype == "float16":
-        return to_float16(values)
-    with np.errstate(over="ignore"):
-        cast = values.astype(dtype)
-    if not np.isfinite(cast).all():
-        raise MediaError(f"derived features are not finite in {dtype}")
-    return cast
