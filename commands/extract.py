@@ -159,6 +159,19 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     help="Make new streams of those of --store: pca:128, standardise (by the training split alone) or subsample:2.",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(min=3),
+    metavar="K",
+    help="With --derive: a stream for each fold of a cross-validation, by its training clips alone.",
+)
+@click.option(
+    "--fold-by",
+    default="group",
+    show_default=True,
+    type=click.Choice(["group", "speaker", "session"]),
+    help="As of `bmla fuse`.",
+)
+@click.option(
     "--from-run",
     "runs",
     multiple=True,
@@ -204,6 +217,8 @@ def extract(
     compression: str,
     max_failed: str,
     derivation: str | None,
+    folds: int | None,
+    fold_by: str,
     runs: tuple[str, ...],
     retry_failed: bool,
     compiled: bool,
@@ -225,9 +240,12 @@ def extract(
             raise click.exceptions.Exit(1)
         return
     if derivation is not None:
-        if derive(derivation, store, tuple(stream_names(split_names(streams))), compression, as_json, quiet) > allowed:
+        named = tuple(stream_names(split_names(streams)))
+        if derive(derivation, store, named, compression, as_json, quiet, folds or 0, fold_by) > allowed:
             raise click.exceptions.Exit(1)
         return
+    if folds is not None:
+        raise UsageError("--folds: of --derive alone: an extraction is the same for all folds")
     if dataset is None:
         raise click.MissingParameter(param_hint="--dataset", param_type="option")
     devices = devices_of(device, gpus, cluster)

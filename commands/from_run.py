@@ -172,12 +172,10 @@ def specification(store: "Store", run: "Run", name: str, spec: "StreamSpec", fea
 
 def clips_seen_by(store: "Store", run: "Run") -> dict[str, Any]:
     """Which of the store's clips the run was trained on and chosen by: a bit for each row of the clip table."""
-    import numpy as np
-
+    from ..fuse.data import units_of_store
     from ..fuse.leakage import to_bits
     from ..fuse.run_clips import clips_seen
 
-    ids, groups = store.clips.column("id"), store.clips.column("group")
-    recordings = np.where(groups == None, ids, groups)  # noqa: E711 - elementwise
-    seen = {split: clips_seen(run.path, ids, recordings, split)[0] for split in SPLITS}
+    ids, recordings = store.clips.column("id"), units_of_store(store)["group"]
+    seen = {split: clips_seen(run.path, ids, recordings, split) for split in SPLITS}
     return {"table": store.clips.digest(), **{split: to_bits(clips) for split, clips in seen.items()}}

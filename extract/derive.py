@@ -1,12 +1,13 @@
 """Streams computed from stored ones: standardised, projected on principal components, with every n-th step kept.
 
-Statistics come from the valid steps of the training split alone; clips without a split have no part in them. Those of a noise
-variant are the clean stream's, so that a model trained on one can be asked about the other. How they are written: `deriving`.
+Statistics come from the valid steps of the training split alone, or of each fold's training clips; clips without a split have no
+part in them. Those of a noise variant are the clean stream's, so that a model trained on one can be asked about the other. How
+they are written: `deriving`.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,43 @@ class Derivation:
         """What its streams' names end with."""
         return self.kind if self.number is None else f"{self.kind}-{self.number}"
 
-    def name(self, stream: str) -> str:
+    def name(self, stream: str, suffix: str = "") -> str:
         """The derived stream's name: of audio.hubert@white=10, audio.hubert.pca-128@white=10."""
         base, at, noise = stream.partition("@")
-        return check_stream_name(f"{base}.{self.suffix}{at}{noise}")
+        return check_stream_name(f"{base}.{self.suffix}{suffix}{at}{noise}")
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The clips that statistics come from.
+
+    Attributes:
+        rows: (n,) of the clip table; None: the store's own training split.
+        suffix: that tells streams of several such sets apart, such as ".fold-0".
+        about: what the specification says of the set.
+        called: it, to a person.
+    """
+
+    rows: np.ndarray | None = None
+    suffix: str = ""
+    about: Mapping[str, Any] = field(default_factory=lambda: {"split": SPLIT})
+    called: str = f"the {SPLIT} split"
 
 
 @dataclass(frozen=True)
 class DeriveConfig:
-    """One derivation of some streams of a store. compression: "none" or "zstd", of the new streams."""
+    """One derivation of some streams of a store.
+
+    Attributes:
+        compression: "none" or "zstd", of the new streams.
+        training: each makes a stream of every one of `streams`.
+    """
 
     store: Path
     derivation: Derivation
     streams: tuple[str, ...]
     compression: str = "none"
+    training: tuple[Training, ...] = (Training(),)
 
 
 def read_derivation(text: str) -> Derivation:
@@ -84,12 +108,16 @@ def derive(
     store = open_store(config.store, read_only=False)
 
     def made() -> list[Derived]:
-        return [derived(store, stream, config.derivation, tell) for stream in config.streams]
+        return [
+            derived(store, stream, config.derivation, of, tell) for of in config.training for stream in config.streams
+        ]
 
     return make_streams(store, made, config.compression, begin, advance)
 
 
-def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[str], None]) -> Derived:
+def derived(
+    store: Store, stream: str, derivation: Derivation, training: Training, tell: Callable[[str], None]
+) -> Derived:
     """Computes the statistics, and says what the derived stream is. Writes nothing."""
     spec, steps = store.spec(stream), store.steps(stream)
     store.require(stream, np.arange(len(store.clips)))
@@ -99,7 +127,7 @@ def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[s
             "frame_law": f"every {every}. step of {stream}: T = ceil(t / {every})",
             "rate_hz": spec.rate_hz / every,
         }
-        made = specification(spec, derivation, {}, **law)
+        made = specification(spec, derivation, derivation.name(stream), {}, **law)
         return Derived(stream, made, -(-steps // every), each(lambda values: values[::every]), every)
     check_vectors(spec, derivation)
     of = stream.partition("@")[0]
@@ -107,10 +135,11 @@ def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[s
         raise UsageError(
             f"{derivation.suffix} of {stream} takes its statistics from {of}, which {store.place} has not: extract it too"
         )
-    moments, about = statistics(store, of, cross=derivation.kind == "pca")
-    apply, length, line = transform(moments, derivation, stream)
-    made = specification(spec, derivation, {"statistics": about}, feature_shape=length)
-    tell(f"{made.name}: {line}{about['steps']} valid steps of {about['clips']} clips of the {SPLIT} split of {of}")
+    moments, about = statistics(store, of, training, cross=derivation.kind == "pca")
+    apply, length, line = transform(moments, derivation, stream, training)
+    name = derivation.name(stream, training.suffix)
+    made = specification(spec, derivation, name, {"statistics": about}, feature_shape=length)
+    tell(f"{name}: {line}{about['steps']} valid steps of {about['clips']} clips of {training.called} of {of}")
     return Derived(stream, made, steps, each(apply))
 
 
@@ -120,7 +149,7 @@ def each(apply: Callable[[np.ndarray], np.ndarray]) -> Callable[[Sequence[ClipFe
 
 
 def transform(
-    moments: Moments, derivation: Derivation, stream: str
+    moments: Moments, derivation: Derivation, stream: str, training: Training
 ) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int, ...], str]:
     """What is done to a clip's values, the shape of a step then, and the beginning of a line on it."""
     mean = moments.mean
@@ -131,20 +160,20 @@ def transform(
     components = derivation.number or 1
     if components >= moments.count:
         raise UsageError(
-            f"pca:{components} of {stream}: the {SPLIT} split has {moments.count} valid steps, expected more than {components}"
+            f"pca:{components} of {stream}: {training.called} has {moments.count} valid steps, expected more than {components}"
         )
     directions, share = principal(moments, components)
     line = f"{components} components hold {share:.1%} of the variance of "
     return lambda values: (values.astype(np.float64) - mean) @ directions, (components,), line
 
 
-def statistics(store: Store, stream: str, cross: bool) -> tuple[Moments, dict[str, Any]]:
-    """Moments over the valid steps of the training split, and what they were computed from, for the specification.
+def statistics(store: Store, stream: str, training: Training, cross: bool) -> tuple[Moments, dict[str, Any]]:
+    """Moments over the valid steps of the training clips, and what they were computed from, for the specification.
 
     Raises:
         UsageError: there is no training split, or no valid step in it.
     """
-    rows = store.clips.indices(SPLIT)
+    rows = store.clips.indices(SPLIT) if training.rows is None else training.rows
     if not len(rows):
         splits = ", ".join(f"{name} {count}" for name, count in store.clips.counts("split").items())
         raise UsageError(
@@ -159,11 +188,12 @@ def statistics(store: Store, stream: str, cross: bool) -> tuple[Moments, dict[st
             clips += 1
     if not moments.count:
         raise UsageError(
-            f"{store.place}: {stream} has no valid step in the {SPLIT} split: there is nothing to compute from"
+            f"{store.place}: {stream} has no valid step in {training.called}: there is nothing to compute from"
         )
     shards = sorted({row // store.shard_size for row in rows.tolist()})
     features = digest_json([store.spec(stream).digest(), [[n, store.entry(stream, n).digest] for n in shards]])
-    return moments, {"stream": stream, "split": SPLIT, "clips": clips, "steps": moments.count, "features": features}
+    counts = {"clips": clips, "steps": moments.count, "features": features}
+    return moments, {"stream": stream, **training.about, **counts}
 
 
 def check_vectors(spec: StreamSpec, derivation: Derivation) -> None:
@@ -181,7 +211,9 @@ def check_vectors(spec: StreamSpec, derivation: Derivation) -> None:
         )
 
 
-def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any], **changes: Any) -> StreamSpec:
+def specification(
+    spec: StreamSpec, derivation: Derivation, name: str, about: dict[str, Any], **changes: Any
+) -> StreamSpec:
     """The derived stream's: all of the source's lies within it."""
     values = {
         "frame_law": spec.frame_law,
@@ -191,7 +223,7 @@ def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any
     }
     number = {"pca": "components", "subsample": "every"}.get(derivation.kind)
     return StreamSpec(
-        name=derivation.name(spec.name),
+        name=name,
         modality=spec.modality,
         encoder=derivation.kind,
         dtype=spec.dtype,

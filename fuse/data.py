@@ -69,6 +69,7 @@ class Features:
         variants: noise variants of the two streams by name, such as "audio.logspec@white=0"; of the same clips.
         variant_digests: by the same names, what stands for their values.
         units: by what may stay together in one fold ("speaker", "session"): (n,) text; without an entry, the groups alone.
+        units_of_all: the same of all clips that there are, used or not, groups included; without an entry, those used.
         of_folds: by name, the streams that each fold has of its own, in the order of the folds; see `fold_streams.py`.
         seen: what the making of a stream has seen of these clips, by the digest of its specification; see `leakage.py`.
     """
@@ -87,6 +88,7 @@ class Features:
     variants: Mapping[str, Stream] = field(default_factory=dict)
     variant_digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, np.ndarray] = field(default_factory=dict)
+    units_of_all: Mapping[str, np.ndarray] = field(default_factory=dict)
     of_folds: Mapping[str, tuple[Stream, ...]] = field(default_factory=dict)
     seen: Mapping[str, tuple[Seen, ...]] = field(default_factory=dict)
 
@@ -143,7 +145,7 @@ class Features:
             )
         audio, visual = (s and self.of_folds.get(s.name, (s,) * folds)[fold] for s in (self.audio, self.visual))
         variants = {name: self.of_folds.get(name, (s,) * folds)[fold] for name, s in self.variants.items()}
-        split = fold_splits(units, folds, fold)
+        split = fold_splits(units, folds, fold, self.units_of_all.get(by))
         return replace(self, audio=audio, visual=visual, variants=variants, split=split, notes=())
 
     def leaks(self, modalities: Sequence[str]) -> tuple[Leak, ...]:
@@ -231,22 +233,22 @@ def features_from_store(
                 budget_bytes = max(0, budget_bytes - choice.bytes)
         loaded[name] = tuple(several)
     streams = {name: own[0] for name, own in loaded.items()}
-    group = store.clips.column("group")
-    ids = store.clips.column("id")
+    units_of_all = units_of_store(store)
     everything = Features(
         dataset=store.dataset,
         task=store.task,
         classes=store.classes,
-        ids=ids,
+        ids=store.clips.column("id"),
         labels=torch.from_numpy(store.clips.labels(store.classes)),
         split=store.clips.column("split"),
-        groups=np.where(group == None, ids, group),  # noqa: E711 - elementwise
+        groups=units_of_all["group"],
         audio=streams.get(audio or ""),
         visual=streams.get(visual or ""),
         digest=store.digest([part for name in names.values() if name is not None for part in parts[name]]),
         variants={name: streams[name] for name in variants},
         variant_digests={name: store.digest(parts[name]) for name in variants},
-        units=units_of(store.clips.column("speaker")),
+        units={by: values for by, values in units_of_all.items() if by != "group"},
+        units_of_all=units_of_all,
         of_folds={name: own for name, own in loaded.items() if len(own) > 1},
         seen=seen,
     )
@@ -286,6 +288,12 @@ def usable(features: Features, where: str) -> Features:
         of_folds={name: tuple(s.select(index) for s in several) for name, several in features.of_folds.items()},
         seen={k: tuple(replace(s, clips=s.clips[kept]) for s in several) for k, several in features.seen.items()},
     )
+
+
+def units_of_store(store: "Store") -> dict[str, np.ndarray]:
+    """What may stay together in a fold, for every clip of a store: see `Features.units_of_all`."""
+    ids, group = store.clips.column("id"), store.clips.column("group")
+    return {"group": np.where(group == None, ids, group), **units_of(store.clips.column("speaker"))}  # noqa: E711 - elementwise
 
 
 def units_of(speakers: np.ndarray) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ def seen_by(spec: StreamSpec, table: ClipTable, dataset: str) -> tuple[Seen, ...
         if "run" in source:
             found += seen_by_run(spec.name, source["run"], table, dataset)
         if "statistics" in source:
-            found.append(Seen(spec.name, COMPUTED, table.column("split") == "train"))
+            found.append(seen_by_statistics(spec.name, source["statistics"], table))
         within = source.get("specification")
         source = within.get("source") if isinstance(within, Mapping) else None
     return tuple(found)
@@ -89,6 +89,14 @@ def seen_by_run(stream: str, run: Any, table: ClipTable, dataset: str) -> Iterat
         if isinstance(about, Mapping) and about.get("table") == table.digest():
             bits = from_bits(about.get(split), len(table))
         yield Seen(stream, how, bits) if bits is not None else Seen(stream, UNKNOWN, np.zeros(len(table), bool))
+
+
+def seen_by_statistics(stream: str, about: Any, table: ClipTable) -> Seen:
+    """The store's training split, or the clips that are named."""
+    if not isinstance(about, Mapping) or "rows" not in about:
+        return Seen(stream, COMPUTED, table.column("split") == "train")
+    bits = from_bits(about["rows"], len(table))
+    return Seen(stream, UNKNOWN, np.zeros(len(table), bool)) if bits is None else Seen(stream, COMPUTED, bits)
 
 
 def leaks_into(splits: np.ndarray, seen: Iterable[Seen]) -> tuple[Leak, ...]:
@@ -116,7 +124,7 @@ def leak_lines(leaks: Iterable[Leak]) -> tuple[str, ...]:
 
 def line(stream: str, counts: Mapping[tuple[str, str], tuple[int, int]]) -> str:
     if any(how == UNKNOWN for how, _ in counts):
-        return f"{stream}: it can't be told which clips the run that made it was trained on: scores may be too good"
+        return f"{stream}: it can't be told which clips it was made with: scores may be too good"
     parts = [f"{how} {clips} of the {of} {split} clips" for (how, split), (clips, of) in counts.items()]
     if all(how == COMPUTED for how, _ in counts):
         return f"{stream}: its statistics were {', '.join(parts)} (features, no labels)"

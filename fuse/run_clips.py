@@ -26,7 +26,7 @@ def write_clips(folder: Path, features: Features, model: str) -> None:
     pq.write_table(pa.table(table), folder / NAME, compression="zstd")
 
 
-def clips_seen(folder: Path, ids: np.ndarray, groups: np.ndarray, split: str) -> tuple[np.ndarray, int]:
+def clips_seen(folder: Path, ids: np.ndarray, groups: np.ndarray, split: str) -> np.ndarray:
     """Which of some clips the run of this folder had in a split.
 
     A clip counts as seen where another one of its recording was: its sound and its face are the same.
@@ -35,7 +35,7 @@ def clips_seen(folder: Path, ids: np.ndarray, groups: np.ndarray, split: str) ->
         ids, groups: (n,) text; a clip without a group is one of its own, under its id.
 
     Returns:
-        (n,) bool, and how many clips the run had in that split.
+        (n,) bool.
 
     Raises:
         BmlaError: the run does not say.
@@ -50,4 +50,4 @@ def clips_seen(folder: Path, ids: np.ndarray, groups: np.ndarray, split: str) ->
     mine = columns["split"] == split
     own_ids, own_groups = set(columns["id"][mine].tolist()), set(columns["group"][mine].tolist())
     seen = [i in own_ids or g in own_groups for i, g in zip(ids.tolist(), groups.tolist(), strict=True)]
-    return np.array(seen, bool), int(mine.sum())
+    return np.array(seen, bool)

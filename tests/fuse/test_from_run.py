@@ -184,7 +184,9 @@ def test_each_fold_takes_the_features_of_its_own_run(store: Path, folds: list[Ru
         mean = run.model().get_submodule("visual.front.standardise").mean
         np.testing.assert_allclose(mean.numpy(), steps.mean(0), atol=1e-4)
     assert runs[0].conditions == ("clean", "visual.bgru@blur=4")
-    assert "3 runs" in result.output or len(runs) == 3
+    words = f"--model transformer --audio audio.logspec --visual visual.bgru --folds 3 --out {tmp_path / 'both'}"
+    result = do(fuse, f"--store {store} {SMALL} {words}")  # sound has other clips, and the same folds
+    assert "warning" not in result.stderr
 
 
 def trained_on(run: Run) -> list[str]:
@@ -222,3 +224,26 @@ def test_what_can_not_be_is_said_in_one_line(store: Path, bgru: Run, folds: list
     (old / "config.json").write_text(json.dumps(document))
     assert "was trained on other features than mouth.dct" in refused(f"{begin} --from-run {old}")
     assert "visual.bgru" not in open_store(store).streams()
+
+
+def test_statistics_of_a_fold_come_from_its_training_clips(store: Path, tmp_path: Path) -> None:
+    words = f"--model transformer-vo --visual mouth.dct.standardise --folds 3 --out {tmp_path}"
+    do(extract, f"--store {store} --derive standardise --stream mouth.dct,{BLURRED} --folds 3 --quiet")
+    result = do(fuse, f"--store {store} {SMALL} {words}/a --test-on mouth.dct.standardise@blur=4")
+    assert "warning" not in result.stderr
+    opened = open_store(store)
+    for fold, path in enumerate(sorted((tmp_path / "a").glob("*/config.json"))):
+        run = load_run(path.parent)
+        assert run.config.fold == fold
+        rows = np.flatnonzero(np.isin(opened.clips.column("id"), trained_on(run))).tolist()
+        values = clips_of(opened, fold_name("mouth.dct.standardise", fold))
+        steps = np.concatenate([values[row][0][values[row][1]] for row in rows]).astype(np.float64)
+        np.testing.assert_allclose(steps.mean(0), 0, atol=2e-3)
+        np.testing.assert_allclose(steps.std(0), 1, atol=2e-3)
+    do(extract, f"--store {store} --derive standardise --stream mouth.dct --quiet")  # of the store's own split
+    result = do(fuse, f"--store {store} {SMALL} {words}/b")
+    (warning,) = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert "statistics were computed from" in warning
+    assert "no labels" in warning
+    assert "no statistics" in refused(f"--store {store} --derive subsample:2 --stream mouth.dct --folds 3")
+    assert "of --derive alone" in refused(f"--dataset lrw --store {store} --folds 3")
