@@ -106,15 +106,17 @@ def derived(store: "Store", run: "Run", stream: str, device: str) -> "Derived":
 
     from ..extract.deriving import Derived
     from ..extract.encoders.device import computing, pick_device
-    from ..fuse.fold_streams import fold_name
+    from ..fuse.fold_streams import fold_name, stored_names
     from ..fuse.frames import FrameFeatures
     from ..store.spec import check_stream_name
 
     at, noise = stream.partition("@")[1:]
     features = FrameFeatures(run, device)
     trained = run.document["features"]["streams"][features.modality]
-    source = f"{trained['name']}{at}{noise}"
-    check_same(store, run, trained)
+    names = stored_names(trained["name"], store.streams(), run.config.folds)
+    own = names[run.config.fold] if len(names) > 1 else names[0]
+    check_same(store, run, own, trained["digest"])
+    source = f"{own}{at}{noise}"
     spec = store.spec(source)
     store.require(source, np.arange(len(store.clips)))
     name = check_stream_name(fold_name(stream, run.config.fold) if run.config.folds else stream)
@@ -127,13 +129,13 @@ def derived(store: "Store", run: "Run", stream: str, device: str) -> "Derived":
     return Derived(source, specification(store, run, name, spec, features), store.steps(source), apply)
 
 
-def check_same(store: "Store", run: "Run", trained: dict[str, Any]) -> None:
+def check_same(store: "Store", run: "Run", stream: str, digest: str) -> None:
     """Raises UsageError where the store's stream is not the one that the run was trained on."""
-    there = store.spec(trained["name"]).digest()
-    if there != trained["digest"]:
+    there = store.spec(stream).digest()
+    if there != digest:
         raise UsageError(
-            f"{run.name} was trained on other features than {trained['name']} of {store.place}: expected the specification "
-            f"{trained['digest'][:12]}, got {there[:12]}"
+            f"{run.name} was trained on other features than {stream} of {store.place}: expected the specification "
+            f"{digest[:12]}, got {there[:12]}"
         )
 
 

@@ -55,8 +55,9 @@ class OneStream(FusionModel):
         return Output(result, **{f"pooled_{self.modality}": pooled})
 
     def frames(self, steps: Steps) -> Tensor:
-        found: Tensor = self.get_submodule(self.modality).frames(steps)
-        return found
+        pathway = self.get_submodule(self.modality)
+        assert isinstance(pathway, Pathway)
+        return pathway.frames(steps)
 
 
 def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> FusionModel:

@@ -184,6 +184,12 @@ def test_each_fold_takes_the_features_of_its_own_run(store: Path, folds: list[Ru
         mean = run.model().get_submodule("visual.front.standardise").mean
         np.testing.assert_allclose(mean.numpy(), steps.mean(0), atol=1e-4)
     assert runs[0].conditions == ("clean", "visual.bgru@blur=4")
+    do(
+        extract, f"--store {store} --from-run {tmp_path}/o/bgru-vo_fold* --stream visual.twice --quiet"
+    )  # a run on each fold's own
+    twice = open_store(store).spec(fold_name("visual.twice", 2))
+    assert twice.source is not None
+    assert twice.source["stream"] == names[2]
     words = f"--model transformer --audio audio.logspec --visual visual.bgru --folds 3 --out {tmp_path / 'both'}"
     result = do(fuse, f"--store {store} {SMALL} {words}")  # sound has other clips, and the same folds
     assert "warning" not in result.stderr

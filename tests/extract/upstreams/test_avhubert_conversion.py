@@ -270,5 +270,9 @@ def test_the_command_writes_the_file_and_the_report(tmp_path: Path, state: dict[
     assert shown.exit_code == 0, shown.output
     assert f"{len(load_file(out))} keys are the model's\n" in shown.output
     assert shown.output.endswith(f"wrote {out}\n")
+    again = ["weights", "convert", str(path), "--as", "avhubert-base", "--out", str(tmp_path / "v")]
+    every = CliRunner().invoke(main, [*again, "--every-key"])
+    assert all(f"  {key} " in every.output for key in state if key not in load_file(out))
+    assert "keys\n" not in every.output
     missing = CliRunner().invoke(main, ["weights", "convert", str(tmp_path / "no.pt"), "--as", "avhubert-base"])
     assert (missing.exit_code, missing.output.count("\n")) == (1, 1)
