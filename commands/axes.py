@@ -8,7 +8,6 @@ from .options import key_values, split_names
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
     from ..fuse.config import RunConfig
-    from ..store import Store
 
 NOTHING = "none"
 MOST_NUMBERS = 100_000  # of a range: what is more is a slip of the pen
@@ -68,17 +67,17 @@ def whole_numbers(option: str, values: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def training_noises(values: tuple[str, ...], store: "Store", streams: dict[str, str]) -> tuple[tuple[str, ...], ...]:
-    """One setting a value: the noise variants to train with."""
+def training_noises(values: tuple[str, ...], there: list[str], streams: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    """One setting a value: the noise variants to train with. there: the names of all streams that can be asked for."""
     from ..fuse.condition import expand
 
-    return tuple(
-        () if value == NOTHING else tuple(expand([value], store.streams(), streams.values())) for value in values
-    ) or ((),)
+    return tuple(() if value == NOTHING else tuple(expand([value], there, streams.values())) for value in values) or (
+        (),
+    )
 
 
 def test_conditions(
-    tests: tuple[str, ...], dropped: tuple[str, ...], store: "Store", streams: dict[str, str]
+    tests: tuple[str, ...], dropped: tuple[str, ...], there: list[str], streams: dict[str, str]
 ) -> "tuple[Condition, ...]":
     """What is tested under besides clean: every variant that a pattern fits is one; what is joined by + is one together."""
     from itertools import product
@@ -88,7 +87,7 @@ def test_conditions(
     names: list[str] = []
     for value in tests:
         words = [word.strip() for word in value.split(JOIN.strip())]
-        parts = [[word] if hides(word) else expand([word], store.streams(), streams.values()) for word in words]
+        parts = [[word] if hides(word) else expand([word], there, streams.values()) for word in words]
         names += [JOIN.join(together) for together in product(*parts)]
     names += [hidden_name(word) for word in split_names(dropped)]
     found = tuple(dict.fromkeys(map(parse_condition, names)))

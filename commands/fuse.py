@@ -30,6 +30,7 @@ from .training import (
     check_digest,
     check_runs,
     command_line,
+    leak_remarks,
     load,
     local_copy,
     logged,
@@ -144,16 +145,19 @@ def fuse(
     axes["fold_numbers"] = fold_numbers(fold_words, folds)
     store = open_named(store_path)
     from ..fuse.choice import choose_streams
+    from ..fuse.fold_streams import asked_names, stored_names
 
     streams = choose_streams(store, needed_modalities(names), audio, visual, names)
-    axes["augmentations"] = training_noises(augmentations, store, streams)
-    axes["gate_augment"] = training_noises((gate_noises,), store, streams)[0] if gate_noises else ()
-    conditions = test_conditions(tests, dropped, store, streams)
+    there = asked_names(store.streams(), folds)
+    axes["augmentations"] = training_noises(augmentations, there, streams)
+    axes["gate_augment"] = training_noises((gate_noises,), there, streams)[0] if gate_noises else ()
+    conditions = test_conditions(tests, dropped, there, streams)
     configs = sweep_configs(names, split_names(ratios), streams, axes | wishes)
     noises = noises_of(configs, conditions)
     folder = out or Path("runs") / store.name
-    local = local_copy(store, [*streams.values(), *noises], quiet)
-    features = load(local, streams, noises, names, place, tier, budget_bytes, quiet)
+    parts = [part for name in (*streams.values(), *noises) for part in stored_names(name, store.streams(), folds)]
+    local = local_copy(store, parts, quiet)
+    features = load(local, streams, noises, names, place, tier, budget_bytes, quiet, folds)
     configs = with_sources(configs, builders, features)
     check_digest(features, digest)
     check_runs(configs, features)
@@ -163,7 +167,8 @@ def fuse(
         {"store": str(find_store(store_path)), "features": features.digest, **streams},
     )
     if not quiet:
-        for line in (*remarks(streams, features), *ratio_lines(configs), outline(configs, features, folder)):
+        told = (*remarks(streams, features), *leak_remarks(configs, features), *ratio_lines(configs))
+        for line in (*told, outline(configs, features, folder)):
             click.echo(line, err=True)
     task = task_of(features, folder, conditions, place, store.name, quiet, resume)
     task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))

@@ -154,10 +154,10 @@ def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wi
         "folds": words["folds"],
         "fold_by": words["fold_by"],
         "fold_numbers": fold_numbers(words["fold_words"], words["folds"]),
-        "augmentations": training_noises(words["augmentations"], store, streams),
-        "gate_augment": training_noises((gate,), store, streams)[0] if gate else (),
+        "augmentations": training_noises(words["augmentations"], store.streams(), streams),
+        "gate_augment": training_noises((gate,), store.streams(), streams)[0] if gate else (),
     }
-    conditions = test_conditions(words["tests"], words["dropped"], store, streams)
+    conditions = test_conditions(words["tests"], words["dropped"], store.streams(), streams)
     return Plan(store, streams, sweep_configs(models, split_names(words["ratios"]), streams, axes | wishes), conditions)
 
 

@@ -85,6 +85,7 @@ def load(
     tier: str,
     budget_bytes: int | None,
     quiet: bool,
+    folds: int = 0,
 ) -> "Features":
     from ..fuse.data import features_from_store
 
@@ -103,6 +104,7 @@ def load(
         tier=tier,
         budget_bytes=budget_bytes,
         tell=tell,
+        folds=folds,
     )
 
 
@@ -111,6 +113,17 @@ def remarks(streams: dict[str, str], features: "Features") -> list[str]:
     counts = ", ".join(f"{(features.split == split).sum()} {split}" for split in ("train", "dev", "test"))
     chosen = " + ".join(streams.values())
     return [f"{features.dataset}: {chosen}; clips: {counts}; {len(features.classes)} classes", *features.notes]
+
+
+def leak_remarks(configs: "list[RunConfig]", features: "Features") -> tuple[str, ...]:
+    """Streams whose making has seen clips that these runs choose or test with: a line each."""
+    from ..fuse.leakage import leak_lines
+    from ..fuse.models.table import takes
+
+    modalities = {m for c in configs for m in takes(c.model)}
+    splits = dict.fromkeys((c.folds, c.fold, c.fold_by) for c in configs)
+    leaks = [leak for split in splits for leak in features.folded(*split).leaks(tuple(modalities))]
+    return tuple(f"warning: {line}" for line in leak_lines(leaks))
 
 
 def ratio_lines(configs: "list[RunConfig]") -> list[str]:

@@ -18,7 +18,8 @@ from ..store.errors import StoreError, StoreMismatch, UnknownName, UsageError
 from ..store.shard import ClipFeatures
 from ..store.spec import StreamSpec, differences
 from . import noise
-from .derive import Derivation, Derived, derived, result, specification
+from .derive import Derivation, Training, derived, each, specification
+from .deriving import Derived, results
 from .encoders import table
 from .faces.finding import PICTURE, FaceFinding
 from .pipeline import Task, run_shard
@@ -84,7 +85,7 @@ class Maker:
         done = run_shard(Task(0, tuple(clips), (self.made,)), self.tools, root, advance)
         found = done.results[self.made]
         for derivation in self.derivations:
-            found = [result(derivation, features, clip.id) for features, clip in zip(found, clips, strict=True)]
+            found = results(derivation, found, [clip.id for clip in clips])
         return found
 
 
@@ -247,8 +248,10 @@ def derivation_of(spec: StreamSpec, store: Store | None) -> Derived:
     if spec.encoder == "subsample":
         every = spec.parameters["every"]
         derivation = Derivation("subsample", every)
-        made = specification(source, derivation, {}, frame_law=spec.frame_law, rate_hz=source.rate_hz / every)
-        return Derived(source.name, made, 0, lambda values: values[::every])
+        made = specification(
+            source, derivation, spec.name, {}, frame_law=spec.frame_law, rate_hz=source.rate_hz / every
+        )
+        return Derived(source.name, made, 0, each(lambda values: values[::every]), every)
     if spec.encoder not in ("pca", "standardise"):
         raise UsageError(f'stream {spec.name} is derived by "{spec.encoder}", which can\'t be done to a single clip')
     if store is None:
@@ -256,4 +259,5 @@ def derivation_of(spec: StreamSpec, store: Store | None) -> Derived:
             f"stream {spec.name} is {spec.encoder} of {source.name} by statistics of its training clips: name the store "
             "that holds them by --store"
         )
-    return derived(store, source.name, Derivation(spec.encoder, spec.parameters.get("components")), lambda line: None)
+    derivation = Derivation(spec.encoder, spec.parameters.get("components"))
+    return derived(store, source.name, derivation, Training(), lambda line: None)

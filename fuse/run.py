@@ -5,6 +5,7 @@
     <run>/model.safetensors    weights of the best epoch, statistics of the features included
     <run>/test.json            scores on dev and test
     <run>/predictions.parquet  one row a test clip: id, group, label, log-probabilities of every head, alpha
+    <run>/clips.parquet        one row a clip: id, group, split: which clips it was trained on, chosen by and tested with
     <run>/conditions/<condition>.json, .parquet   the same two of the test clips under noise or without a modality
 
 The folder is written under another name and renamed when it is whole; a condition is there when its .json is, which is written last.
@@ -18,7 +19,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,14 +33,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..store.errors import BmlaError, StoreError, UsageError
+from ..store.sealing import digest_json
 from ..store.spec import StreamSpec
 from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
+from .leakage import Leak
 from .models.base import FusionModel, Input
 from .models.own import Builder, identity
 from .models.table import OWN, build, entry, takes
 from .predictions import Predictions, predict
+from .run_clips import write_clips
 from .stream import Stream
 from .training import Epoch, Trained
 
@@ -122,6 +126,11 @@ class Run:
             )
         return spec
 
+    @property
+    def leaks(self) -> tuple[Leak, ...]:
+        """What its features knew of its dev and test clips."""
+        return tuple(Leak(**leak) for leak in self.document["features"].get("leaks", ()))
+
     @cached_property
     def predictions(self) -> Predictions:
         """Of the test clips."""
@@ -187,6 +196,20 @@ class Run:
                     (Path(beside) / kind).replace(folder / f"{condition}.{kind}")
         except OSError as error:
             raise StoreError(f"{folder}: cannot write here: {error.strerror or error}") from error
+
+    def weights_digest(self) -> str:
+        """SHA-256 of the file with the weights. Raises RunDamaged where there is none."""
+        try:
+            with (self.path / "model.safetensors").open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RunDamaged(f"{self.path}/model.safetensors: can't be read: {error.strerror or error}") from error
+
+    def digest(self) -> str:
+        """SHA-256 that stands for the trained model: its settings, features, classes and weights. Raises RunDamaged."""
+        features = self.document["features"]
+        parts = [features["digest"], features["streams"], list(self.classes), self.weights_digest()]
+        return digest_json([FORMAT, self.config.to_dict(), *parts])
 
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
         """The model with its trained weights, in evaluation mode.
@@ -282,6 +305,7 @@ def save_run(
             "digest": features.digest,
             "streams": {m: described(features, s) for m, s in streams.items()},
             "notes": list(features.notes),
+            "leaks": [asdict(leak) for leak in features.leaks(takes(config.model))],
         },
         "classes": list(features.classes),
         "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -304,6 +328,7 @@ def save_run(
             weights = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
             save_file(weights, beside / "model.safetensors")
             write_predictions(beside / "predictions.parquet", predictions)
+            write_clips(beside, features, config.model)
             if not target.exists():  # another process may have finished the same run meanwhile
                 beside.rename(target)
         finally:
@@ -359,6 +384,8 @@ def load_run(path: str | Path, model: Builder | None = None) -> Run:
         )
         if not fits or not 2 <= len(classes) <= LARGEST_CLASSES or not all(isinstance(c, str) for c in classes):
             raise RunDamaged(f"{path}/config.json: the features or classes in it can't be")
+        for leak in document["features"].get("leaks", ()):
+            Leak(**leak)
         history = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
         if not isinstance(scores["test"]["accuracy"], float) or not isinstance(scores["best"]["dev_accuracy"], float):
             raise RunDamaged(f"{path}/test.json: no accuracy in it")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import PARTS, RunConfig
+from .leakage import leak_lines
 from .models.table import entry
 from .run import Run
 
@@ -95,6 +96,8 @@ def setting(config: RunConfig, digest: str, found: dict[tuple[int, int], Run]) -
         missing = sorted(set(range(config.folds)) - set(kept))
         notes.append(f"folds {listed(missing)} of {config.folds} are missing: not every clip was a test clip")
     runs = tuple(run for (seed, _), run in sorted(found.items()) if seed not in dropped)
+    of_folds = {run.config.fold: run for run in runs}  # of one seed: the splits of the others are the same
+    notes += leak_lines(leak for run in of_folds.values() for leak in run.leaks)
     return Setting(config, digest, runs, tuple(notes))
 
 

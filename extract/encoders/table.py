@@ -177,7 +177,7 @@ def _avhubert(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .avhubert import AvHubertEncoder
 
-    loaded = open_upstream(request.model, "avhubert", request.weights)
+    loaded = open_upstream(request.model, "avhubert", request.weights, request.device)
     return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
@@ -185,7 +185,7 @@ def _avbert(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .avbert import AvBertEncoder
 
-    loaded = open_upstream(request.model, "avbert", request.weights)
+    loaded = open_upstream(request.model, "avbert", request.weights, request.device)
     return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
@@ -193,7 +193,7 @@ def _mavil(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .mavil import MavilEncoder
 
-    loaded = open_upstream(request.model, "mavil", request.weights)
+    loaded = open_upstream(request.model, "mavil", request.weights, request.device)
     return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 

@@ -121,6 +121,14 @@ class FusionModel(nn.Module):
         """What there is of `balance.table.NEEDS`; None for a model of the table, of which it is known."""
         return None
 
+    def frames(self, steps: Steps) -> Tensor:
+        """(b, t, …) -> (b, t, d): what the head gets the mean over time of, zero at invalid steps; of one modality alone.
+
+        Raises:
+            NotImplementedError: there is no such thing in this model.
+        """
+        raise NotImplementedError
+
     def set_statistics(self, modality: str, mean: Tensor, std: Tensor) -> None:
         """Gives every standardisation of a modality its statistics; see `Stream.statistics`."""
         for part in self.get_submodule(modality).modules():

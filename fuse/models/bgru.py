@@ -36,12 +36,16 @@ class Pathway(nn.Module):
         self.front, self.gru = front, gru
         self.head = nn.Linear(gru.length if gru else front.length, classes)
 
-    def forward(self, steps: Steps) -> tuple[Tensor, Tensor]:
-        """(b, t, …) -> log-probabilities (b, c), and z (b, d)."""
-        x = self.front(steps)
+    def frames(self, steps: Steps) -> Tensor:
+        """(b, t, …) -> (b, t, d), zero at invalid steps."""
+        x: Tensor = self.front(steps)
         if self.gru is not None:
             x = self.gru(x, steps.mask)
-        pooled = masked_mean(x, steps.mask)
+        return x
+
+    def forward(self, steps: Steps) -> tuple[Tensor, Tensor]:
+        """(b, t, …) -> log-probabilities (b, c), and z (b, d)."""
+        pooled = masked_mean(self.frames(steps), steps.mask)
         return F.log_softmax(self.head(pooled), -1), pooled
 
 
@@ -56,6 +60,11 @@ class OneStream(FusionModel):
     def forward(self, audio: Steps | None, visual: Steps | None) -> Output:
         result, pooled = self.get_submodule(self.modality)(audio if self.modality == "audio" else visual)
         return Output(result, **{f"pooled_{self.modality}": pooled})
+
+    def frames(self, steps: Steps) -> Tensor:
+        pathway = self.get_submodule(self.modality)
+        assert isinstance(pathway, Pathway)
+        return pathway.frames(steps)
 
 
 class TwoFronts(FusionModel):

@@ -177,8 +177,8 @@ def run_command(block: Block, words: list[str]) -> None:
         os.environ[name] = value.replace("$PWD", str(Path.cwd()))  # put back when the test ends
         return
     words = [
-        name for word in words for name in sorted(map(str, Path().glob(word))) if "*" in word and "=" not in word else [word]
-    ]  # as a shell does
+        name for word in words for name in (sorted(map(str, Path().glob(word))) if "_*" in word else [word])
+    ]  # as a shell
     assert words[0] == "bmla", f"{block}: {words[0]} is not run here; say why above the block"
     if "--gpu" in words and not torch.cuda.is_available():
         at = words.index("--gpu")

@@ -169,14 +169,14 @@ def write_store(path: Path, noises: dict[str, float]) -> Path:
         store.add_stream(spec, max(map(len, values)))
         for number in range(store.shards):
             start, stop = store.extent(number)
-            store.write_shard(name, number, [stored(name, i, values[i]) for i in range(start, stop)])
+            store.write_shard(name, number, [stored(name, i, rows[i].id, values[i]) for i in range(start, stop)])
     return path
 
 
-def stored(stream: str, number: int, values: np.ndarray) -> ClipFeatures:
+def stored(stream: str, number: int, clip: str, values: np.ndarray) -> ClipFeatures:
     """A clip's result of an extraction."""
     if stream == "audio.logspec" and number == 0:
-        return ClipFeatures(None, None, Failure(clip=str(number), step="sound", error="NoSound", message="no sound"))
+        return ClipFeatures(None, None, Failure(clip, step="sound", error="NoSound", message="no sound"))
     valid = np.full(len(values), not (stream == "mouth.dct" and number == 1))
     return ClipFeatures(values, valid)
 
