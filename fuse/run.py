@@ -39,7 +39,8 @@ from .models.base import FusionModel, Input
 from .models.own import Builder, identity
 from .models.table import OWN, build, entry, takes
 from .predictions import Predictions, predict
-from .training import Epoch, Trained
+from .standing import Epoch
+from .training import Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"
