@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmla.fuse import training
+from bmla.fuse import epochs, training
 from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.data import Features
 from bmla.fuse.diagnostics import Running
@@ -71,15 +71,15 @@ def noise(clips: int, device: str) -> Features:
 
 def share(model: str, settings: dict[str, Any], features: Features, device: str) -> tuple[float, float]:
     """Seconds of a step, and the diagnostics over the rest."""
-    epochs = dict(epochs=EPOCHS, finetune_epochs=0, lr=1e-4, batch_size=32, heads=8)
-    config = run_config(model, **{**epochs, **settings, "audio": "audio.arrays", "visual": "visual.arrays"})
+    length = dict(epochs=EPOCHS, finetune_epochs=0, lr=1e-4, batch_size=32, heads=8)
+    config = run_config(model, **{**length, **settings, "audio": "audio.arrays", "visual": "visual.arrays"})
     clock = Clock(device)
     names = ("gradient_norm", "dev_figures", "quick_contribution")
-    before = {name: getattr(training, name) for name in names}
+    before = {name: getattr(epochs, name) for name in names}
     methods = {name: getattr(Running, name) for name in ("add", "figures")}
     try:
         for name in names:
-            setattr(training, name, clock.timed(before[name]))
+            setattr(epochs, name, clock.timed(before[name]))
         for name in methods:
             setattr(Running, name, clock.timed(methods[name]))
         began = clock.now()
@@ -87,7 +87,7 @@ def share(model: str, settings: dict[str, Any], features: Features, device: str)
         whole = clock.now() - began
     finally:
         for name in names:
-            setattr(training, name, before[name])
+            setattr(epochs, name, before[name])
         for name in methods:
             setattr(Running, name, methods[name])
     steps = EPOCHS * -(-int((features.split == "train").sum()) // config.batch_size)

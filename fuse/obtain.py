@@ -13,6 +13,7 @@ from .condition import CLEAN, Condition
 from .config import RunConfig
 from .contribution import contribution
 from .data import Features
+from .learner import clips_of
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
@@ -23,7 +24,7 @@ from .predictions import Predictions, predict
 from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .training import Trained, clips_of, train
+from .training import Trained, train
 from .unfinished import FOLDER, Unfinished
 
 

@@ -44,8 +44,9 @@ from .models.own import Builder, identity
 from .models.table import OWN, build, entry, takes
 from .predictions import Predictions, predict
 from .run_clips import write_clips
+from .standing import Epoch
 from .stream import Stream
-from .training import Epoch, Trained
+from .training import Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"

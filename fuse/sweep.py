@@ -14,13 +14,14 @@ from ..store.errors import BmlaError, UsageError
 from .condition import Condition
 from .config import PARTS, RunConfig
 from .data import Features
+from .learner import clips_of, set_apart
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
 from .prerequisites import prerequisites
 from .progress import Progress, describe
 from .recipes import run_config
 from .run import Run, run_name
-from .training import Diverged, clips_of, set_apart
+from .standing import Diverged
 from .workers import run_parallel
 
 

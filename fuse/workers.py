@@ -23,7 +23,7 @@ from .obtain import Task, obtain
 from .prerequisites import starting_points
 from .progress import Progress
 from .run import load_run
-from .training import Diverged
+from .standing import Diverged
 
 
 def run_parallel(waves: Sequence[Sequence[RunConfig]], task: Task, workers: int, threads: int) -> dict[RunConfig, str]:

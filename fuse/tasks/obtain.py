@@ -14,13 +14,14 @@ from dataclasses import replace
 
 from ..config import RunConfig
 from ..data import Features
+from ..learner import clips_of
 from ..models.table import takes
 from ..obtain import Task, is_finished, judge, obtain, origin_of, single_models
 from ..prerequisites import prerequisites, starting_points, teachers
 from ..run import Run, run_name, save_run
-from ..training import Diverged, clips_of
+from ..standing import Diverged
 from ..unfinished import FOLDER, Unfinished
-from .part import Part, check_parts
+from .part import Part, check_parts, divided
 from .train import train_together
 
 Together = Mapping[str, RunConfig]  # by task: the settings of one training
@@ -47,6 +48,7 @@ def train_tasks(
         for part in parts:
             for split in ("train", "dev", "test"):
                 clips_of(part.features, split, part.config)
+        divided(parts)
     wanted = [together for training in trainings for together in (*before(training), training)]
     named = {tuple(one.values()): one for one in (tagged(training, tasks) for training in wanted)}
     missing = [one for one in named.values() if not finished(one, tasks)]

@@ -8,6 +8,7 @@ import numpy as np
 from ...store.errors import UsageError
 from ..config import RunConfig
 from ..data import Features
+from ..learner import clips_of, set_apart
 from .share import check_model
 
 OWN_SETTINGS = ("audio", "visual", "augment", "gate_augment", "tasks")  # all others are the same for every task
@@ -62,3 +63,27 @@ def check_apart(part: Part, other: Part) -> None:
             f"{len(both)} recordings, such as {both[0]}, train task {part.name} and choose or test task {other.name}: "
             "expected stores with the same splits"
         )
+
+
+def divided(parts: Sequence[Part]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """By task: the clips to train on, and those that `config.holdout` keeps from it.
+
+    Recordings that are set apart for one task are so for all tasks of the same data set: else they would train what is shared.
+
+    Raises:
+        UsageError: a split has no clips, or none are left to train on.
+    """
+    alone = [set_apart(clips_of(p.features, "train", p.config), p.features, p.config) for p in parts]
+    apart: dict[str, set[str]] = {part.features.dataset: set() for part in parts}
+    for part, (_, held) in zip(parts, alone, strict=True):
+        apart[part.features.dataset].update(part.features.groups[held].astype(str))
+    together = []
+    for part, (train, held) in zip(parts, alone, strict=True):
+        theirs = np.isin(part.features.groups[train].astype(str), list(apart[part.features.dataset]))
+        if theirs.all():
+            raise UsageError(
+                f"task {part.name}: all of its training clips are of recordings that the holdout of another task sets apart: "
+                "nothing would train it"
+            )
+        together.append((train[~theirs], np.union1d(held, train[theirs])))
+    return together

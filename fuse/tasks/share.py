@@ -15,8 +15,6 @@ apart. Standardisation is always a task's own: recordings differ between data se
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
-
 from ...store.errors import UsageError
 from ..models.balancemla import BalanceMLA
 from ..models.base import FusionModel
@@ -56,12 +54,3 @@ def branch(model: FusionModel, modality: str) -> Branch:
     found = model.get_submodule(modality)
     assert isinstance(found, Branch)  # as all models of FAMILY have
     return found
-
-
-def parameter_groups(models: Sequence[FusionModel]) -> dict[str, list[nn.Parameter]]:
-    """Those of all models by owner (see `FusionModel.parameter_groups`), each parameter once."""
-    groups: dict[str, dict[nn.Parameter, None]] = {}
-    for model in models:
-        for owner, parameters in model.parameter_groups().items():
-            groups.setdefault(owner, {}).update(dict.fromkeys(parameters))
-    return {owner: list(parameters) for owner, parameters in groups.items()}

@@ -17,11 +17,12 @@ from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.tools import ToolConfig
 from bmla.fuse.condition import CLEAN
 from bmla.fuse.data import features_from_store
+from bmla.fuse.learner import clips_of
 from bmla.fuse.models.table import build, takes
 from bmla.fuse.obtain import test as tested
 from bmla.fuse.recipes import run_config
 from bmla.fuse.run import Run, save_run
-from bmla.fuse.training import Trained, clips_of
+from bmla.fuse.training import Trained
 from bmla.store import Store, open_store
 
 SPEC = spec_from_file_location("clips_of_extract", Path(__file__).parent.parent / "extract" / "conftest.py")

@@ -13,8 +13,8 @@ from bmla.fuse.page import Live, page_numbers, render_page, trainings
 from bmla.fuse.page.content import curves_of, short
 from bmla.fuse.page.render import asset, digest, inside_script
 from bmla.fuse.run import load_run
+from bmla.fuse.standing import Standing
 from bmla.fuse.summary import Summary, summarise
-from bmla.fuse.training import Standing, standing_document
 from bmla.fuse.unfinished import FOLDER, NAME, Unfinished
 
 Tiny = Callable[..., RunConfig]
@@ -168,7 +168,7 @@ def test_pairs_beyond_what_a_page_bears_are_counted(summary: Summary, monkeypatc
 
 def keep_state(folder: Path, settings: RunConfig, epochs: int, **changes: Any) -> Path:
     history = [{"epoch": i + 1, "dev_accuracy": 0.1 * i} for i in range(epochs)]
-    document = {"config": settings.to_dict(), **standing_document(Standing(history=history)), **changes}
+    document = {"config": settings.to_dict(), **Standing(history=history).document(), **changes}
     Unfinished(folder).write({}, document)
     return folder / NAME
 

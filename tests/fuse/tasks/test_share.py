@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from bmla.fuse.config import RunConfig
+from bmla.fuse.epochs import parameter_groups
 from bmla.fuse.models.base import FusionModel, Input, Steps
 from bmla.fuse.models.table import build, takes
-from bmla.fuse.tasks.share import FAMILY, branch, check_model, parameter_groups, share
+from bmla.fuse.tasks.share import FAMILY, branch, check_model, share
 from bmla.store.errors import UnknownName, UsageError
 
 INPUTS = {"audio": Input(12, 50.0), "visual": Input(8, 25.0)}

@@ -16,13 +16,16 @@ from bmla.fuse.checks import fitting
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.decision_fit import fit_decision
+from bmla.fuse.epochs import by_turns, spread
+from bmla.fuse.learner import Learner, clips_of, set_apart
 from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.predictions import predict
+from bmla.fuse.standing import Diverged
 from bmla.fuse.tasks.part import Part
 from bmla.fuse.tasks.share import share
-from bmla.fuse.tasks.train import by_turns, spread, train_together
-from bmla.fuse.training import Diverged, Trained, train
+from bmla.fuse.tasks.train import train_together
+from bmla.fuse.training import Trained, train
 from bmla.fuse.unfinished import Unfinished
 from bmla.store.errors import UsageError
 
@@ -42,10 +45,6 @@ def assert_same(a: Sequence[Trained], b: Sequence[Trained]) -> None:
         assert torch.equal(x, y), name
 
 
-def own_figures(epoch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in epoch.items() if name != "tasks_dev_accuracy"}
-
-
 @pytest.mark.parametrize("wishes", [
     {"balance": "none", "warmup_steps": 5, "patience": 2, "modality_dropout": 0.2, "class_weights": True},
     {"balance": "ogm-ge", "augment": NOISES, "lr_scale_visual": 0.5},
@@ -61,8 +60,8 @@ def test_one_task_is_trained_as_a_plain_run_bit_for_bit(
     )
     plain = train(config, features)
     (together,) = train_together([Part("words", config, features)])
-    assert plain.history == [own_figures(epoch) for epoch in together.history]
-    assert plain.best == own_figures(together.best)
+    assert plain.history == together.history
+    assert plain.best == together.best
     for (name, a), b in zip(plain.model.state_dict().items(), together.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -140,6 +139,8 @@ def test_the_epoch_is_the_best_by_the_mean_of_the_tasks(parts: Parts) -> None:
     best = max(range(len(told)), key=lambda i: (means[i], -losses[i]))
     assert [epoch["dev_accuracy"] for epoch in told] == pytest.approx(means)
     assert [epoch["tasks_dev_accuracy"] for epoch in trained[0].history] == pytest.approx(means)
+    train_losses = [np.mean([t.history[i]["train_loss"] for t in trained]) for i in range(len(told))]
+    assert [epoch["train_loss"] for epoch in told] == pytest.approx(train_losses)
     for k, (part, task) in enumerate(zip(given, trained, strict=True)):
         assert task.best["epoch"] == best + 1
         assert task.best is task.history[best]
@@ -255,6 +256,46 @@ def test_when_a_loss_is_no_number_the_tasks_are_named_and_the_best_weights_befor
     for name, value in state(good).items():
         if name.split(".")[1] != "decision":  # fitted when training is over
             assert torch.equal(kept[0][f"best/{name}"], value), name
+
+
+def of_one_data_set(part: Part, groups: Sequence[str]) -> Part:
+    """Training clips are of these recordings, in turn, and every other clip of one of its own."""
+    f = part.features
+    named = [groups[i % len(groups)] if s == "train" else f"{part.name}{i}" for i, s in enumerate(f.split)]
+    return replace(part, features=replace(f, dataset="both", groups=np.array(named, object)))
+
+
+def test_recordings_that_are_set_apart_for_one_task_train_no_other_of_the_same_data_set(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, letters = parts(balance="adaptive", holdout=0.2)
+    given = [of_one_data_set(words, "abcdefghij"), of_one_data_set(letters, "abcdefg")]
+    seen: list[list[Learner]] = []
+    real = module.run_epochs
+
+    def run_epochs(learners: list[Learner], *rest: Any) -> Any:
+        seen.append(learners)
+        return real(learners, *rest)
+
+    monkeypatch.setattr(module, "run_epochs", run_epochs)
+    train_together(given)
+    groups = {
+        name: [
+            set(part.features.groups[getattr(learner.clips, name)])
+            for part, learner in zip(given, seen[0], strict=True)
+        ]
+        for name in ("train", "held")
+    }
+    alone = [set_apart(clips_of(p.features, "train", p.config), p.features, p.config)[1] for p in given]
+    first, second = (set(part.features.groups[held]) for part, held in zip(given, alone, strict=True))
+    assert first != second  # each by itself would set other recordings apart
+    assert set.union(*groups["held"]) == first | second
+    assert not set.union(*groups["train"]) & set.union(*groups["held"])
+    for learner, part in zip(seen[0], given, strict=True):
+        both = np.sort([*learner.clips.train, *learner.clips.held])
+        assert both.tolist() == np.flatnonzero(part.features.split == "train").tolist()
+    with pytest.raises(UsageError, match="task letters: all of its training clips are of recordings that the holdout"):
+        train_together([given[0], of_one_data_set(letters, sorted(first))])
 
 
 def test_a_training_starts_from_branches_that_were_trained_together(parts: Parts) -> None:
