@@ -154,6 +154,8 @@ def fuse(
     configs = with_sources(configs, builders, features)
     check_digest(features, digest)
     check_runs(configs, features)
+    task = task_of(features, folder, conditions, place, store.name, quiet, resume)
+    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     keep_words(
         folder,
         click.get_current_context(),
@@ -162,8 +164,6 @@ def fuse(
     if not quiet:
         for line in (*remarks(streams, features), *ratio_lines(configs), outline(configs, features, folder)):
             click.echo(line, err=True)
-    task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:
         summary, report = conclude(runs, features, folder, conditions)

@@ -67,9 +67,3 @@ def test_top_k_counts_the_k_most_probable_and_the_first_of_equals() -> None:
     truth = np.array([1, 2, 1, 2])
     assert [top_k_accuracy(result, truth, k) for k in (1, 2, 3, 4)] == [0, 0.5, 1, 1]
     assert top_k_accuracy(result, np.zeros(4, int), 1) == (result.argmax(1) == 0).mean()
-
-
-def test_an_answer_that_is_no_number_is_never_among_the_k() -> None:
-    result = np.array([[np.nan, np.nan, np.nan], [np.nan, 0.9, 0.1], [0.5, np.nan, 0.1]])
-    assert [top_k_accuracy(result, np.array([0, 0, 1]), k) for k in (1, 2)] == [0, 0]
-    assert top_k_accuracy(result, np.array([0, 1, 0]), 2) == pytest.approx(2 / 3)
