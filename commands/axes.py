@@ -13,19 +13,26 @@ NOTHING = "none"
 MOST_NUMBERS = 100_000  # of a range: what is more is a slip of the pen
 
 
+def some(option: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises UsageError where an option that spans an axis names nothing: the sweep would have no run."""
+    if not names:
+        raise UsageError(f"{option}: nothing is named; give at least one, or leave the option out")
+    return names
+
+
 def check_models(names: tuple[str, ...]) -> None:
-    """Raises UnknownName, before anything is loaded."""
+    """Raises UnknownName, or UsageError for none, before anything is loaded."""
     from ..fuse.models.table import entry
 
-    for name in names:
+    for name in some("--model", names):
         entry(name)
 
 
 def check_balances(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises UnknownName for a balance method that there is not."""
+    """Raises UnknownName for a balance method that there is not, UsageError for none."""
     from ..fuse.balance.table import entry
 
-    for name in names:
+    for name in some("--balance", names):
         entry(name)
     return names
 
@@ -42,7 +49,9 @@ def seed_numbers(values: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def fold_numbers(values: tuple[str, ...], folds: int) -> tuple[int, ...]:
-    """Raises UsageError for a fold that there is not."""
+    """Raises UsageError for a fold that there is not, and for one of no cross-validation."""
+    if folds == 0 and set(values) != {"all"}:
+        raise UsageError(f"--fold {','.join(values)}: of how many? Say that with --folds")
     if folds == 0 or "all" in values:
         return tuple(range(max(folds, 1)))
     numbers = whole_numbers("--fold", values)
@@ -54,7 +63,7 @@ def fold_numbers(values: tuple[str, ...], folds: int) -> tuple[int, ...]:
 def whole_numbers(option: str, values: tuple[str, ...]) -> tuple[int, ...]:
     """Numbers and ranges A..B, both ends included. Raises UsageError for anything else."""
     found: list[int] = []
-    for word in split_names(values):
+    for word in some(option, split_names(values)):
         first, dots, last = word.partition("..")
         if not all(w.isascii() and w.isdigit() for w in ((first, last) if dots else (first,))):
             raise UsageError(f'{option}: "{word}" is no whole number of at least 0, nor a range such as 0..9')

@@ -161,6 +161,8 @@ def fuse(
     configs = with_sources(configs, builders, features)
     check_digest(features, digest)
     check_runs(configs, features)
+    task = task_of(features, folder, conditions, place, store.name, quiet, resume)
+    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     keep_words(
         folder,
         click.get_current_context(),
@@ -170,8 +172,6 @@ def fuse(
         told = (*remarks(streams, features), *leak_remarks(configs, features), *ratio_lines(configs))
         for line in (*told, outline(configs, features, folder)):
             click.echo(line, err=True)
-    task = task_of(features, folder, conditions, place, store.name, quiet, resume)
-    task = replace(task, builders=builders, progress=logged(task, split_names(log_words)))
     with watching(folder, watch):
         runs, failure = train(configs, task, shares(configs, place, workers, threads))
     if runs:

@@ -27,7 +27,7 @@ AXES = ("models", "ratios", "seeds", "fold_words", "balances", "augmentations", 
 NOTHING_SAID = {"augmentations": ("none",), "removals": ("none",)}  # what these axes are where they are not given
 # Where and how a sweep is worked off, not what it is.
 ELSEWHERE = {"store_path", "out", "device", "gpu", "endpoint", "anonymous", "tier", "budget", "workers", "threads", "resume",
-             "as_json", "quiet", "digest"}  # fmt: skip
+             "as_json", "quiet", "digest", "log_words"}  # fmt: skip
 
 Words = dict[str, str | list[str]]
 
@@ -158,9 +158,11 @@ def keep_words(folder: Path, ctx: click.Context, said: Mapping[str, str]) -> Non
     words: dict[str, Any] = {}
     for parameter in ctx.command.params:
         value = ctx.params.get(str(parameter.name))
+        if isinstance(value, tuple):
+            value = tuple(v for v in value if v != "")  # says nothing, and can't be read back
         if value == ():
             value = NOTHING_SAID.get(str(parameter.name))
-        if parameter.name not in ELSEWHERE and value is not None and value is not False:  # 0 is an answer
+        if parameter.name not in ELSEWHERE and value not in (None, "") and value is not False:  # 0 is an answer
             words[key_of(parameter)] = [str(v) for v in value] if isinstance(value, tuple) else plain(value)
     import yaml
 

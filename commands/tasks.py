@@ -18,6 +18,7 @@ from .axes import (
     removed_parts,
     seed_numbers,
     set_values,
+    some,
     test_conditions,
     training_noises,
 )
@@ -48,13 +49,12 @@ def fuse_tasks(words: dict[str, Any], wishes: dict[str, Any]) -> None:
     stores = task_stores(words["tasks"])
     if words["store_path"]:
         raise UsageError("--store: --tasks names the stores already")
+    for option, name in (("--log", "log_words"), ("--features", "digest"), ("--watch", "watch")):
+        if words[name]:
+            raise UsageError(f"{option}: goes with one store, not with --tasks")
     if words["workers"] and not words["alone"]:
         raise UsageError("--workers: a model of several tasks is trained in one process; it goes with --alone only")
-    if refused := next((option for option in ("watch", "log_words") if words[option]), None):
-        raise UsageError(
-            f"--{refused.partition('_')[0]}: does not go with --tasks; `bmla report` reads each task's folder"
-        )
-    for name in split_names(words["models"]):
+    for name in some("--model", split_names(words["models"])):
         check_model(name)
     wishes = wishes | set_values(words["set_words"], wishes)
     streams = {m: streams_by_task(f"--{m}", words[m], tuple(stores)) for m in ("audio", "visual")}

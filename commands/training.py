@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
+from .axes import some
 from .options import find_store
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def sweep_configs(
 ) -> "list[RunConfig]":
     from ..fuse.sweep import grid
 
-    return grid(models, ratios, **{**settings, **streams})
+    return grid(models, some("--ratio", ratios), **{**settings, **streams})
 
 
 def load(

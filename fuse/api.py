@@ -34,6 +34,7 @@ from .predictions import Predictions, predict
 from .progress import Progress
 from .recipes import run_config
 from .run import Run, load_run
+from .standing import Diverged
 from .stream import Resident
 
 __all__ = ["Evaluation", "evaluate", "load_run", "train"]
@@ -88,13 +89,14 @@ def train(
         audio_rate_hz, visual_rate_hz: steps a second.
         variants: noisy versions of the same clips by names such as "audio.arrays@white=0": for `augment` and `conditions`.
         classes: names; default the labels' own.
-        ids, groups, speakers: n names; clips of one group never get into two splits. With `folds`, `fold` and `fold_by`: a fold of a
-            cross-validation.
+        ids, groups, speakers: n names; where splits are made here, clips of one group never get into two of them. With `folds`, `fold`
+            and `fold_by`: a fold of a cross-validation.
         model: a name of `bmla models`, or a class or function that makes the user's own, called with what a step of each modality is
             and the number of classes; see `models/own.py`.
         name: of the user's own, by default its class's; the tables say own:NAME.
         conditions: that it is tested under as well, such as "audio.arrays@white=0" or "no-visual".
-        out: folder of runs, where a finished run is found again; None: the run is gone with the object that is returned.
+        out: folder of runs, where a finished run is found again; None: the run is gone with the object that is returned. (Where
+            training diverges, the folder of temporary files with the last good weights stays, and the error names it.)
         on_epoch: called with the figures of each epoch.
         settings: fields of `RunConfig`, `schedule` and `recipe`: seed, epochs, balance, augment, …
 
@@ -105,6 +107,7 @@ def train(
         UsageError: what was given does not fit together; says how.
         Diverged: the loss became NaN or infinite.
     """
+    place = device_of(device)
     numbers, names = class_numbers(labels, classes)
     given = {
         "audio": clips_of("audio", audio, audio_mask, audio_lengths),
@@ -129,19 +132,24 @@ def train(
         ids=ids,
         groups=groups,
         speakers=speakers,
-        device=device,
+        device=place,
     )
     config, builders = configuration(model, name, features, settings)
     if out is not None and builders and " " not in config.own:
         raise UsageError(f"the source of {config.own} can't be read, so its runs can't be told apart: put it in a file")
+    if isinstance(conditions, str):
+        raise UsageError(f'conditions is "{conditions}", expected a list of texts')
     tested = tuple(parse_condition(condition) for condition in conditions)
     check_conditions(tested, features)
+    features.versions((*(settings.get("augment") or ()), *(settings.get("gate_augment") or ())))  # that they were given
     progress = Listening(config, on_epoch)
     if out is not None:
-        return obtain(config, Task(features, Path(out), tested, device, {}, progress, builders=builders))
+        return obtain(config, Task(features, Path(out), tested, place, {}, progress, builders=builders))
     folder = Path(tempfile.mkdtemp(prefix="bmla-"))
     try:
-        run = obtain(config, Task(features, folder, tested, device, {}, progress, builders=builders))
+        run = obtain(config, Task(features, folder, tested, place, {}, progress, builders=builders))
+    except Diverged:
+        raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -174,8 +182,9 @@ def evaluate(
     Raises:
         UsageError: these are not features such as it was trained on; nothing is left to see.
     """
+    place = device_of(device)
     run = trained if isinstance(trained, Run) else None
-    model = trained.model(device) if isinstance(trained, Run) else trained.to(device)
+    model = trained.model(place) if isinstance(trained, Run) else trained.to(place)
     modalities = takes(run.config.model) if run else parts_of(model)
     given = {
         "audio": clips_of("audio", audio, audio_mask, audio_lengths),
@@ -188,7 +197,11 @@ def evaluate(
     if not shown:
         raise UsageError(f"nothing to see: the model takes {' and '.join(modalities)}, and none of it is given or left")
     n = len(given[shown[0]][0] or ())
-    numbers = np.full(n, -1) if labels is None else class_numbers(labels, run.classes if run else None)[0]
+    numbers, names = (np.full(n, -1), None) if labels is None else class_numbers(labels, run.classes if run else None)
+    if len(numbers) != n:
+        raise UsageError(f"labels has {len(numbers)} entries, expected one for each of the {n} clips")
+    if run is None and names:
+        raise UsageError("labels are names, and a model knows its classes by number: give numbers, or the run instead")
     rates = {m: run.inputs[m].rate_hz for m in modalities} if run else RATES_HZ
     features = laid_out(
         numbers,
@@ -201,12 +214,14 @@ def evaluate(
         visual_rate_hz=rates.get("visual", 1.0),
         classes=run.classes if run else None,
         ids=ids,
-        device=device,
+        device=place,
     )
-    features = complete(features, run or model, modalities, torch.device(device))
+    features = complete(features, run or model, modalities, place)
     clips = np.flatnonzero(np.any([features.stream(m).present for m in shown], axis=0))
     predictions = predict(model, features, clips, modalities, hidden=hidden)
     known = predictions.labels >= 0
+    if predictions.labels.max(initial=-1) >= (count := predictions.result.shape[1]):
+        raise UsageError(f"labels reach to {predictions.labels.max()}, but the model tells {count} classes apart")
     if not known.any():
         return Evaluation(None, predictions)
     alone = None
@@ -248,6 +263,17 @@ def configuration(
     inputs = {m: features.stream(m).input for m in takes(full)}
     check_inputs(full, inputs)
     return replace(config, own=identity(model, inputs, len(features.classes))), {full: model}
+
+
+def device_of(name: torch.device | str) -> torch.device:
+    """Raises UsageError where there is no such device."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f'device "{name}": expected cpu or cuda:N') from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f'device "{name}": torch finds {torch.cuda.device_count()} GPUs on this machine')
+    return device
 
 
 def check_conditions(conditions: Sequence[Condition], features: Features) -> None:

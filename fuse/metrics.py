@@ -60,8 +60,8 @@ def top_k_accuracy(result: np.ndarray, truth: np.ndarray, k: int) -> float:
     """
     own = np.take_along_axis(result, truth[:, None], 1)
     lower = np.arange(result.shape[1]) < truth[:, None]
-    before = (result > own) | ((result == own) & lower)
-    return float((before.sum(1) < k).mean())
+    behind = (own > result) | ((own == result) & ~lower)  # asked this way, an answer that is no number is never right
+    return float(((~behind).sum(1) < k).mean())
 
 
 def branch_accuracy(predictions: Predictions, modality: str) -> float | None:

@@ -1,5 +1,6 @@
 """One run of a sweep: trained, chosen on dev, tested and on disk; or the one that is there already."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from .predictions import Predictions, predict
 from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
+from .standing import Diverged
 from .training import Trained, train
 from .unfinished import FOLDER, Unfinished
 
@@ -100,11 +102,22 @@ def fresh_run(config: RunConfig, task: Task) -> Run:
         on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
         unfinished=unfinished,
     )
+    check_finite(trained, config)
     results, predictions = judge(trained, config, features)
     origin = origin_of(starts, taught, began)
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
     unfinished.remove()
     return replace(run, builder=task.builders.get(config.model))
+
+
+def check_finite(trained: Trained, config: RunConfig) -> None:
+    """Raises Diverged where the answers on dev are no numbers, though the loss in training was one: a run can't be kept so."""
+    for epoch in trained.history:
+        if not math.isfinite(epoch["dev_loss"]):
+            raise Diverged(
+                f"{config.model}, seed {config.seed}: the loss on dev is no number in epoch {epoch['epoch']}: try a lower --lr, "
+                "or see what the model answers in evaluation mode"
+            )
 
 
 def judge(trained: Trained, config: RunConfig, features: Features) -> tuple[dict[str, Any], Predictions]:

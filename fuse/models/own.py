@@ -11,7 +11,7 @@
 Methods of balance that need one of the latter refuse a model without it; those that change the pace of one modality know its
 parameters by their names, which begin with `audio` or `visual`.
 
-A run keeps the name of the class and a digest of its source, never the code: whoever loads it gives the class again.
+A run keeps the name of the class and a digest of its source and parts, never the code: whoever loads it gives the class again.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ...store.errors import UsageError
 from ..config import RunConfig
@@ -35,6 +36,7 @@ FEATURES = ("audio_features", "visual_features")
 KEYS = ("logits", *ANSWERS, *FEATURES, "alpha")
 PROBE_STEPS = 16
 OF_LIBRARIES = ("torch.", "torchvision.", "bmla.", "builtins")
+PLAIN = (bool, int, float, str)
 
 
 class Own(FusionModel):
@@ -83,10 +85,13 @@ class Own(FusionModel):
             value = parts.get(key)
             columns = {"alpha": (1, self.classes)}.get(key, (self.classes,) if key in ("logits", *ANSWERS) else None)
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            fits = isinstance(value, Tensor) and value.ndim == 2 and len(value) == clips
+            kind = f" of {value.dtype}" if isinstance(value, Tensor) and not value.is_floating_point() else ""
+            fits = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 2 and len(value) == clips
             if not fits or (columns and shape[1] not in columns):
                 wanted = " or ".join(map(str, columns)) if columns else "d"
-                raise UsageError(f"{self.name}: forward gave {key} {shape}, expected a tensor ({clips}, {wanted})")
+                raise UsageError(
+                    f"{self.name}: forward gave {key} {shape}{kind}, expected a tensor ({clips}, {wanted}) of floats"
+                )
         for pair in (ANSWERS, FEATURES):
             if len(self.inputs) == 2 and len([key for key in pair if key in parts]) == 1:
                 raise UsageError(f"{self.name}: forward gave one of {' and '.join(pair)}, expected both or none")
@@ -160,7 +165,10 @@ def clip_of_zeros(part: nn.Module, source: Input) -> Steps:
 def build(config: RunConfig, inputs: Mapping[str, Input], classes: int, builder: Builder) -> FusionModel:
     """See `table.build`."""
     scale = config.cosine_scale if config.head == "cosine" else None
-    return Own(config.model, made(builder, inputs, classes), inputs, classes, scale)
+    model = Own(config.model, made(builder, inputs, classes), inputs, classes, scale)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"{name_of(builder)} made a module without a parameter to train")
+    return model
 
 
 def made(builder: Builder, inputs: Mapping[str, Input], classes: int) -> nn.Module:
@@ -178,14 +186,22 @@ def made(builder: Builder, inputs: Mapping[str, Input], classes: int) -> nn.Modu
 
 
 def identity(builder: Builder, inputs: Mapping[str, Input], classes: int) -> str:
-    """What a run keeps of it: its name and a digest of its source, and of that of all classes that it is made of.
+    """What a run keeps of it: its name and a digest of its source, of that of all classes that it is made of, and of how it is made.
 
-    The name alone where the source can't be read, as of a class that was typed into a prompt.
+    The last tells apart what the same source makes of other numbers, as a function that reads them from around it. Functions that
+    the classes call are not looked at. The name alone where the source can't be read, as of a class that was typed into a prompt.
+
+    Raises:
+        UsageError: it can't be made, or is the same module each time, whose weights one run would hand to the next.
     """
     sources = [builder.func if isinstance(builder, partial) else builder]
     with torch.random.fork_rng([]):
-        parts = made(builder, inputs, classes).modules()
-    kinds = {base for part in parts for base in type(part).__mro__}
+        module = made(builder, inputs, classes)
+        if made(builder, inputs, classes) is module:
+            raise UsageError(
+                f"{name_of(builder)} gives one and the same module each time, expected a new one for every run"
+            )
+    kinds = {base for part in module.modules() for base in type(part).__mro__}
     sources += sorted((k for k in kinds if not f"{k.__module__}.".startswith(OF_LIBRARIES)), key=name_of)
     try:
         texts = [inspect.getsource(source) for source in sources]
@@ -193,7 +209,26 @@ def identity(builder: Builder, inputs: Mapping[str, Input], classes: int) -> str
         return name_of(builder)
     if isinstance(builder, partial):
         texts.append(repr((builder.args, sorted(builder.keywords.items()))))
+    texts += structure(module)
     return f"{name_of(builder)} {hashlib.sha256(repr(texts).encode()).hexdigest()[:16]}"
+
+
+def structure(module: nn.Module) -> list[str]:
+    """Its parts, the plain values that they hold, and the shapes of all tensors: what it is but for the numbers in its weights."""
+    parts = []
+    for name, part in module.named_modules():
+        plain = sorted(
+            (k, v) for k, v in vars(part).items() if is_plain(v) and k != "training" and not k.startswith("_")
+        )
+        parts.append(f"{name} {name_of(type(part))} {plain}")
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        parts.append(name if is_lazy(value) else f"{name} {tuple(value.shape)} {value.dtype}")
+    return parts
+
+
+def is_plain(value: Any) -> bool:
+    """Whether its text says all about it."""
+    return value is None or isinstance(value, PLAIN) or (isinstance(value, tuple) and all(map(is_plain, value)))
 
 
 def name_of(builder: Any) -> str:

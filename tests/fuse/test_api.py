@@ -1,6 +1,7 @@
 """`from bmla.fuse import train, evaluate, load_run`: arrays of one's own, a model of one's own, and one clear line."""
 
 import gc
+import shutil
 import subprocess
 import sys
 import warnings
@@ -21,6 +22,7 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.given import class_numbers, clips_of
 from bmla.fuse.models.base import Input
 from bmla.fuse.predictions import Predictions
+from bmla.fuse.training import Diverged
 from bmla.store.errors import UsageError
 
 N, SMALL = 90, dict(layers=1, width=16, heads=2, epochs=3, lr=1e-2, finetune_epochs=1, batch_size=16)
@@ -91,6 +93,8 @@ def test_names_of_classes_are_theirs_in_order() -> None:
     numbers, names = class_numbers(["b", None, "a", "b"], None)
     assert (numbers.tolist(), names) == ([1, -1, 0, 1], ("a", "b"))
     assert class_numbers(np.array(["b", "a"]), ("b", "a"))[0].tolist() == [0, 1]
+    numbers, names = class_numbers([2, None, 0], None)
+    assert (numbers.tolist(), names) == ([2, -1, 0], None)
 
 
 def test_a_run_without_a_folder_is_gone_with_the_object() -> None:
@@ -256,6 +260,26 @@ def test_a_class_that_is_not_there_is_told_before_anything_is_read(name: str, me
             r"audio of clip 0: int64 .*, expected float16 or float32 \(T, 12\)",
         ),
         ({"labels": np.zeros((N, 3), int)}, r"labels \(90, 3\), expected one for each clip"),
+        ({"labels": [[0], [1, 2]] * 45}, "labels are lists of unequal lengths"),
+        ({"labels": []}, "labels are empty"),
+        ({"audio": 3, "audio_lengths": None}, "audio is int, expected an array or a list of them"),
+        ({"audio": LABELS / 2, "audio_lengths": None}, r"audio of clip 0: a single float32, expected \(T, l\)"),
+        ({"audio_lengths": LENGTHS["audio"] + 0.5}, r"audio of clip 0: length .*\.5, expected a whole number"),
+        ({"audio_lengths": np.ones((N, 2), int)}, r"audio of clip 0: length \[1 1\], expected a whole number"),
+        ({"audio_rate_hz": 0}, "audio: 0 steps a second, expected more than 0"),
+        ({"visual_rate_hz": float("nan")}, "visual: nan steps a second"),
+        ({"ids": ["a", *"abcdefgh"] * 10}, 'ids: two clips are called "a"'),
+        (
+            {"split": None, "groups": ["g"] * N},
+            "1 groups can't be dealt into train, dev and test: expected at least 5, or a",
+        ),
+        ({"split": None, "groups": ["g"] * 9}, "groups has 9 entries, expected one for each of the 90 labels"),
+        ({"augment": ["audio.arrays@white=0"]}, r"no features audio\.arrays@white=0 were loaded"),
+        ({"augment": ["audio.typo@white=0"]}, r"audio\.typo@white=0 is no variant of the streams"),
+        ({"variants": {"audio.arrays@a": [None] * N}}, "audio.arrays@a: no clip has any step"),
+        ({"conditions": "no-visual"}, 'conditions is "no-visual", expected a list of texts'),
+        ({"device": "gpu"}, 'device "gpu": expected cpu or cuda:N'),
+        ({"device": "cuda:99"}, r'device "cuda:99": torch finds \d+ GPUs on this machine'),
         ({"labels": LABELS / 2}, "labels are float64, expected whole numbers or names"),
         ({"labels": ["a"] * N, "classes": ("b", "c")}, 'the label "a" is none of the classes b, c'),
         ({"split": ["train"] * N}, "no usable clip in the test split"),
@@ -292,6 +316,63 @@ def test_evaluate_refuses_what_the_model_was_not_trained_on() -> None:
         evaluate(run.model(), LABELS, audio=PADDED["audio"])
     with pytest.raises(UsageError, match="the model was trained on other steps of audio than 8 at 50 Hz"):
         evaluate(run.model(), LABELS, audio=PADDED["visual"], visual=PADDED["visual"])
+
+
+def test_a_model_alone_does_not_guess_which_number_a_name_has() -> None:
+    """The names in the labels need not be all classes: counted by themselves, they would be other numbers."""
+    run = train([f"c{label}" for label in LABELS], SPLIT, **padded(epochs=1, finetune_epochs=0))
+    some = np.flatnonzero(LABELS > 0)
+    parts = {m: a[some] for m, a in PADDED.items()}
+    assert (
+        evaluate(run, [f"c{label}" for label in LABELS[some]], **parts).predictions.labels.tolist()
+        == LABELS[some].tolist()
+    )
+    with pytest.raises(UsageError, match=r"labels are names, .* give numbers, or the run instead"):
+        evaluate(run.model(), [f"c{label}" for label in LABELS[some]], **parts)
+    with pytest.raises(UsageError, match="labels reach to 7, but the model tells 3 classes apart"):
+        evaluate(run.model(), np.full(len(some), 7), **parts)
+    with pytest.raises(UsageError, match="labels has 5 entries, expected one for each of the 60 clips"):
+        evaluate(run, LABELS[:5], **parts)
+
+
+def test_speakers_are_part_of_what_a_run_was_trained_on(tmp_path: Path) -> None:
+    """They make the folds, so other speakers are other splits."""
+    names = [[f"s{i % count}" for i in range(N)] for count in (6, 9)]
+    settings = padded(folds=3, fold_by="speaker", epochs=1, finetune_epochs=0, out=tmp_path)
+    runs = [train(LABELS, SPLIT, **settings, speakers=speakers) for speakers in names]
+    assert runs[0].path != runs[1].path
+    assert train(LABELS, SPLIT, **settings, speakers=np.array(names[0])).path == runs[0].path
+
+
+class Odd(Mine):
+    """No numbers where it is not trained."""
+
+    def forward(self, *steps: Tensor) -> Tensor:
+        return super().forward(*steps) * (1 if self.training else float("nan"))
+
+
+def test_a_model_that_gives_no_numbers_on_dev_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        Diverged, match=r"own:Odd, seed 0: the loss on dev is no number in epoch 1: .* evaluation mode$"
+    ):
+        train(LABELS, SPLIT, **padded(model=Odd, out=tmp_path))
+    assert not list(tmp_path.glob("own*"))
+
+
+class Bursting(Mine):
+    """No numbers after some steps of training."""
+
+    def forward(self, *steps: Tensor) -> Tensor:
+        self.steps = getattr(self, "steps", 0) + self.training
+        return super().forward(*steps) * (1 if self.steps < 6 else float("nan"))
+
+
+def test_the_last_good_weights_are_where_the_error_says() -> None:
+    with pytest.raises(Diverged, match="the weights of epoch 1 are kept in") as error:
+        train(LABELS, SPLIT, **padded(model=Bursting))
+    folder = Path(str(error.value).rpartition(" ")[2])
+    assert list(folder.iterdir())
+    shutil.rmtree(folder.parent.parent)
 
 
 def test_a_class_whose_source_cant_be_read_trains_but_is_not_kept(tmp_path: Path) -> None:

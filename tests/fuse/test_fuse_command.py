@@ -248,7 +248,13 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
     [
         (["--seed", "3..x"], '--seed: "3..x" is no whole number of at least 0, nor a range such as 0..9'),
         (["--folds", "3", "--fold", "3"], "--fold 3: expected 0 to 2 of 3 folds, or all"),
+        (["--fold", "1"], "--fold 1: of how many? Say that with --folds"),
         (["--folds", "2"], "folds is 2, expected at least 3"),
+        (["--model", ""], "--model: nothing is named; give at least one, or leave the option out"),
+        (["--seed", ","], "--seed: nothing is named"),
+        (["--ratio", ""], "--ratio: nothing is named"),
+        (["--balance", ""], "--balance: nothing is named"),
+        (["--log", "tensorbord"], 'unknown log "tensorbord"; known: tensorboard, mlflow'),
         (["--augment", "audio.logspec@pink=1"], '"audio.logspec@pink=1": no such noise variant here; there are: audio.logspec@white'),
         (["--test-on", "mouth.dct@blur=4 + mouth.dct@blur=4"], "expected at most one noise of each stream"),
         (["--test-on", "audio.logspec@white=0 + no-audio"], "audio.logspec@white=0 is not heard or seen with no audio"),

@@ -1,13 +1,16 @@
 """--sweep and --add: the words of a sweep in a file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from bmla.cli import main
 from bmla.commands.sweep_file import NAME
+from bmla.fuse.logs import LOGS
 from bmla.fuse.run import load_run
 from bmla.store.errors import UsageError
 
@@ -119,6 +122,43 @@ def test_a_sweep_is_extended_by_the_values_of_its_axes(tiny_store: Path) -> None
     assert all(load_run(p.parent).conditions == ("clean", "no-audio") for p in Path("r").glob("*/config.json"))
     result = call("--add", "r", "--balance", "modality-dropout", "--workers", "1")
     assert "sweep: 12 runs of 2 balance methods, 2 ratios, 3 seeds; 6 of 12 done already" in result.stderr
+
+
+def test_words_that_say_nothing_are_not_kept(tiny_store: Path) -> None:
+    """An empty value could not be read back."""
+    file = sweep("model: transformer\n", tiny_store)
+    assert call("--sweep", file, "--out", "r", "--drop-modality", "", "--gate-augment", "", "--quiet").exit_code == 0
+    assert "''" not in Path("r", NAME).read_text()
+    assert call("--add", "r", "--workers", "1", "--quiet").exit_code == 0
+
+
+def test_a_sweep_that_is_extended_may_be_watched_in_another_way(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Seen:
+        def __init__(self, out: Path):
+            told.append(str(out))
+
+        def has(self, run: str) -> bool:
+            return False
+
+        def epoch(self, run: str, number: int, figures: Mapping[str, float]) -> None:
+            told.append(f"epoch {number}")
+
+        def finish(self, run: str, config: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+            told.append("done")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(LOGS, "tensorboard", Seen)
+    assert call("--sweep", sweep("model: transformer\n", tiny_store), "--out", "r", "--quiet").exit_code == 0
+    result = call("--add", "r", "--log", "tensorboard", "--workers", "1", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert told == ["r", "epoch 1", "done"]
+    assert "log:" not in Path("r", NAME).read_text()
 
 
 def test_what_would_make_it_another_sweep_is_refused(tiny_store: Path, noisy_store: Path) -> None:

@@ -71,6 +71,16 @@ class Answering(nn.Module):
         return self.answer
 
 
+class FirstStep(nn.Module):
+    """Has nothing to learn."""
+
+    def __init__(self, inputs: Mapping[str, Input], classes: int):
+        super().__init__()
+
+    def forward(self, audio: Tensor, mask: Tensor) -> Tensor:
+        return audio[:, 0]
+
+
 def steps(length: int, seed: int) -> Steps:
     generator = torch.Generator().manual_seed(seed)
     mask = torch.rand(3, 5, generator=generator) < 0.7
@@ -127,6 +137,7 @@ def test_its_parameters_are_of_the_modality_that_their_names_begin_with() -> Non
         ),
         ({"logits": torch.zeros(1, 4), "alpha": torch.zeros(1, 2)}, r"alpha \(1, 2\), expected a tensor \(1, 1 or 4\)"),
         ({"logits": torch.zeros(1, 4), "audio_features": torch.zeros(2, 9)}, r"audio_features \(2, 9\), .* \(1, d\)"),
+        (torch.zeros(1, 4, dtype=torch.int64), r"logits \(1, 4\) of torch.int64, expected a tensor \(1, 4\) of floats"),
     ],
 )
 def test_an_answer_that_is_none_is_told_in_one_line(answer: Any, message: str) -> None:
@@ -143,6 +154,8 @@ def test_a_class_that_fails_is_told_in_one_line() -> None:
         build(RunConfig("own:odd-ao"), {"audio": INPUTS["audio"]}, 4, lambda i, c: Towers(INPUTS, c))
     with pytest.raises(UsageError, match=r"made dict, expected an nn\.Module"):
         build(RunConfig("own:odd"), INPUTS, 4, lambda inputs, classes: {})  # type: ignore[arg-type, return-value]
+    with pytest.raises(UsageError, match="FirstStep made a module without a parameter to train"):
+        build(RunConfig("own:odd-ao"), {"audio": INPUTS["audio"]}, 12, FirstStep)
     with pytest.raises(UsageError, match="own:odd: a run keeps no code: give the class again"):
         build(RunConfig("own:odd"), INPUTS, 4)
 
@@ -223,6 +236,30 @@ def test_the_digest_follows_the_source_of_the_class_and_what_it_is_made_with() -
     namespace: dict[str, Any] = {"nn": nn}
     exec("class Typed(nn.Module):\n    def __init__(self, inputs, classes): super().__init__()", namespace)  # noqa: S102
     assert " " not in identity(namespace["Typed"], INPUTS, 4)
+
+
+class Wide(nn.Module):
+    """Args of init: two numbers that its source does not tell, one in the shape of a tensor, one in no tensor."""
+
+    def __init__(self, inputs: Mapping[str, Input], classes: int, width: int, slope: float):
+        super().__init__()
+        self.audio, self.visual = (nn.Linear(source.length, width) for source in inputs.values())
+        self.slope, self.head = slope, nn.LazyLinear(classes)
+
+
+def test_the_digest_follows_what_a_function_reads_from_around_it() -> None:
+    def one_of(width: int, slope: float) -> Callable[[Mapping[str, Input], int], nn.Module]:
+        return lambda inputs, classes: Wide(inputs, classes, width, slope)
+
+    assert identity(one_of(4, 0.1), INPUTS, 4) == identity(one_of(4, 0.1), INPUTS, 4)
+    assert len({identity(one_of(w, s), INPUTS, 4) for w, s in ((4, 0.1), (8, 0.1), (4, 0.2))}) == 3
+
+
+def test_a_function_that_gives_one_module_each_time_is_refused() -> None:
+    """The weights that one run has trained would be where the next one begins: its test clips may have trained them."""
+    kept = Towers(INPUTS, 4)
+    with pytest.raises(UsageError, match="gives one and the same module each time, expected a new one for every run"):
+        identity(lambda inputs, classes: kept, INPUTS, 4)
 
 
 def test_the_digest_does_not_touch_the_random_numbers_of_training(tiny: Tiny, features: Features) -> None:
