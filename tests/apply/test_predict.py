@@ -252,17 +252,6 @@ def test_the_package_opens_a_run_and_is_light_until_then(run, store, tree):
         _ = bmla.unknown
 
 
-def test_the_documented_example_runs(run, store, tree, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "predict.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
-    code = code.replace("runs/lrw/balancemla_1-1_seed0_c958b9c3ec", str(run.path))
-    names = {}
-    exec(code.replace("clip.mp4", str(tree / str(store.clips[0].video))), names)  # noqa: S102 - our own page
-    assert capsys.readouterr().out.startswith(names["answer"].best)
-    sound = names["answer"].attention["audio"].weights
-    assert sound.shape == (114, 29)
-
-
 @pytest.mark.skipif(not GRID.is_dir(), reason="the GRID clips of ../shared/data/grid are not here")
 def test_a_word_of_a_real_sentence_gets_the_answer_of_the_store(make_grid_run):
     run, path = make_grid_run

@@ -1,4 +1,4 @@
-"""A folder like that of someone who follows the documentation: a small LRW tree, clips, and what a document takes for given."""
+"""A folder like that of someone who follows the documentation: a small LRW tree, clips, a clip.mp4, and what a document takes for given."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -50,6 +50,7 @@ def make_world(sources: Path, tmp_path: Path) -> Callable[[Sequence[str]], Path]
         world = tmp_path / "world"
         for name in ("data", "clips"):
             shutil.copytree(sources / name, world / name)
+        shutil.copy(world / "clips/happy/0001.mp4", world / "clip.mp4")
         for name in given:
             if name.endswith(".npz"):
                 write_arrays(world / name)

@@ -183,7 +183,7 @@ def run_command(block: Block, words: list[str]) -> None:
     if "--gpu" in words and not torch.cuda.is_available():
         at = words.index("--gpu")
         words = words[:at] + words[at + 2 :]
-    more = FASTER.get(words[1], [])
+    more = FASTER.get(words[1], []) if words[2:3] != ["export"] else []
     known = {o for p in main.commands[words[1]].params for o in p.opts} - {"--workers" if "--tasks" in words else ""}
     pairs = zip(more[::2], more[1::2], strict=True)
     added = [word for pair in pairs if pair[0] in known and pair[0] not in words for word in pair]

@@ -22,7 +22,7 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.given import class_numbers, clips_of
 from bmla.fuse.models.base import Input
 from bmla.fuse.predictions import Predictions
-from bmla.fuse.training import Diverged
+from bmla.fuse.standing import Diverged
 from bmla.store.errors import UsageError
 
 N, SMALL = 90, dict(layers=1, width=16, heads=2, epochs=3, lr=1e-2, finetune_epochs=1, batch_size=16)

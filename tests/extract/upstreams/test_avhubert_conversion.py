@@ -210,7 +210,7 @@ def test_streams_of_one_model_share_it_until_the_last_is_gone(
     names = ("audio.avhubert", "mouth.avhubert", "av.avhubert")
     encoders: list[Any] = [build(name, weights=[tmp_path]) for name in names]
     assert len(read) == 1
-    assert len({id(encoder.model) for encoder in encoders}) == 1
+    assert len({id(encoder.loaded.model) for encoder in encoders}) == 1
     assert open_upstream(None, "avhubert", [tmp_path], "meta") is not encoders[0].loaded  # another device: another copy
     assert len(read) == 2
     del encoders
