@@ -28,7 +28,7 @@ lint: env
 # through a link named bmla: the package's name is that of no folder, and a checkout may have any name
 types: env
 	@mkdir -p build/types && ln -sfn ../.. build/types/bmla
-	cd build/types && ../../$(BIN)/mypy --config-file bmla/pyproject.toml $(addprefix bmla/,extract fuse store commands cli.py)
+	cd build/types && ../../$(BIN)/mypy --config-file bmla/pyproject.toml $(addprefix bmla/,extract fuse apply store commands cli.py)
 
 contract: env
 	$(BIN)/lint-imports

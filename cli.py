@@ -5,14 +5,19 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.completion import completion
 from .commands.datasets import datasets
 from .commands.demo import demo
 from .commands.doctor import doctor
+from .commands.export import export, with_subcommands
 from .commands.extract import extract
 from .commands.fuse import fuse
 from .commands.lists import balances, encoders, models
+from .commands.predict import predict
+from .commands.reference import print_reference
 from .commands.report import report
 from .commands.reproduce import reproduce
+from .commands.serve import serve
 from .commands.store import store
 from .commands.weights import weights
 from .store.errors import BmlaError
@@ -22,6 +27,7 @@ Examples:
   bmla demo                                       see the whole path on generated data
   bmla extract --dataset lrw --gpu 0              clips -> feature store
   bmla fuse --ratio 1:2                           feature store -> trained fusion, report
+  bmla predict RUN clip.mp4                       trained fusion -> what is said in a clip
   bmla store info stores/lrw.zarr                 what a store holds
   bmla doctor                                     what this machine has and lacks
 """
@@ -61,6 +67,7 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    demo, extract, fuse, report, reproduce, store, models, balances, encoders, datasets, weights, doctor
+    demo, extract, with_subcommands(fuse, export), predict, report, serve, reproduce, store, models, balances, encoders, datasets,
+    weights, doctor, completion, print_reference
 ):  # fmt: skip
     main.add_command(command)

@@ -205,7 +205,7 @@ def plain_loop(options: argparse.Namespace, features: Any, batches: Callable[[An
     import torch
     from torch.nn import functional as F
 
-    from bmla.fuse.train import fresh_model
+    from bmla.fuse.learner import fresh_model
 
     config = config_of(options)
     torch.manual_seed(config.seed)
@@ -243,8 +243,8 @@ def trainer(options: argparse.Namespace) -> None:
     from torch.nn import functional as F
     from transformers import Trainer, TrainingArguments
 
+    from bmla.fuse.learner import fresh_model
     from bmla.fuse.models.base import Steps
-    from bmla.fuse.train import fresh_model
 
     features, config = resident_features(options), config_of(options)
     torch.manual_seed(config.seed)

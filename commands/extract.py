@@ -10,7 +10,9 @@ import click
 from ..extract.datasets import table as datasets
 from ..extract.encoders import table as encoders
 from ..store.errors import UsageError
+from .completion import known_streams, lists_of
 from .derive import derive
+from .from_run import from_run
 from .options import STORES, device_of, key_values, split_names
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ Examples:
   bmla extract --dataset lrw --stream mouth.roi --mouth-box 79,115,175,211
   bmla extract --dataset manifest --root clips.csv --dry-run
   bmla extract --store stores/lrw.zarr --derive pca:128 --stream audio.hubert
+  bmla extract --store stores/lrw.zarr --from-run runs/lrw/bgru-vo_seed0_1a2b3c4d5e --stream visual.bgru
 
 Killed or stopped? Run the same command again: it goes on after the last finished shard.
 """
@@ -38,7 +41,7 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
 @click.option(
     "--dataset",
     type=click.Choice(sorted(datasets.ADAPTERS)),
-    help="Which data set; see `bmla datasets`.  [required, but for --derive]",
+    help="Which data set; see `bmla datasets`.  [required, but for --derive and --from-run]",
 )
 @click.option(
     "--root",
@@ -54,6 +57,7 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     multiple=True,
     metavar="NAME",
     help="What to extract, repeatable or with commas; see `bmla encoders`.  [default: the store's own; else all whose weights are here]",
+    shell_complete=lists_of(known_streams),
 )
 @click.option("--gpu", "gpus", metavar="N", help="GPU number N, or several such as 0,1: a process each.")
 @click.option("--device", metavar="NAME", help="cpu or cuda:N.  [default: cpu]")
@@ -156,6 +160,26 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     metavar="HOW",
     help="Make new streams of those of --store: pca:128, standardise (by the training split alone) or subsample:2.",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(min=3),
+    metavar="K",
+    help="With --derive: a stream for each fold of a cross-validation, by its training clips alone.",
+)
+@click.option(
+    "--fold-by",
+    default="group",
+    show_default=True,
+    type=click.Choice(["group", "speaker", "session"]),
+    help="As of `bmla fuse`.",
+)
+@click.option(
+    "--from-run",
+    "runs",
+    multiple=True,
+    metavar="RUN",
+    help="Make a new stream, --stream NAME, of what a trained run's front end makes of its stream; a run a fold, or a pattern of them.",
+)
 @click.option("--retry-failed", is_flag=True, help="Also try the clips again that failed.")
 @click.option(
     "--compile",
@@ -195,6 +219,9 @@ def extract(
     compression: str,
     max_failed: str,
     derivation: str | None,
+    folds: int | None,
+    fold_by: str,
+    runs: tuple[str, ...],
     retry_failed: bool,
     compiled: bool,
     profile: bool,
@@ -208,10 +235,19 @@ def extract(
     reason and left out; nothing is made up.
     """
     allowed = share(max_failed)
-    if derivation is not None:
-        if derive(derivation, store, tuple(stream_names(split_names(streams))), compression, as_json, quiet) > allowed:
+    if runs:
+        named = tuple(stream_names(split_names(streams)))
+        failed = from_run(runs, store, named, devices_of(device, gpus, None), compression, as_json, quiet)
+        if failed > allowed:
             raise click.exceptions.Exit(1)
         return
+    if derivation is not None:
+        named = tuple(stream_names(split_names(streams)))
+        if derive(derivation, store, named, compression, as_json, quiet, folds or 0, fold_by) > allowed:
+            raise click.exceptions.Exit(1)
+        return
+    if folds is not None:
+        raise UsageError("--folds: of --derive alone: an extraction is the same for all folds")
     if dataset is None:
         raise click.MissingParameter(param_hint="--dataset", param_type="option")
     devices = devices_of(device, gpus, cluster)

@@ -4,13 +4,16 @@ from collections.abc import Iterable
 
 import click
 
+from .own import FORM
+
 
 @click.command()
 def models() -> None:
     """The fusion models, a line each, and where each comes from."""
     from ..fuse.models.table import MODELS
 
-    show((name, f"{entry.summary} [{entry.source}]") for name, entry in MODELS.items())
+    rows = [(name, f"{entry.summary} [{entry.source}]") for name, entry in MODELS.items()]
+    show([*rows, (FORM, "a class of your own: docs/python.md")])
 
 
 @click.command()

@@ -7,9 +7,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .axes import fold_numbers, seed_numbers
-from .fuse import command_line, load, local_copy, open_named, ratio_lines, remarks, shares, task_of, train
 from .options import byte_count, device_of, device_options, remote_options
 from .settings import setting_options
+from .sweep_options import FOLDS, SHOWN, STORE, STREAMS, WORK, seed_option, with_options
+from .training import (
+    check_runs,
+    command_line,
+    executor_of,
+    load,
+    local_copy,
+    open_named,
+    outline,
+    ratio_lines,
+    remarks,
+    shares,
+    task_of,
+    train,
+)
 
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
@@ -31,49 +45,11 @@ Killed or stopped? Run the same command again: finished runs are kept and reused
 
 @click.command(epilog=EXAMPLES)
 @click.argument("name", metavar="|".join(NAMES), type=click.Choice(NAMES))
-@click.option(
-    "--store", "store_path", metavar="PATH|URL", help="The feature store.  [default: the only one in . or stores/]"
-)
-@click.option(
-    "--seed", "seeds", multiple=True, default=("0..2",), show_default=True, metavar="N", help="0,1,2 or 0..2."
-)
-@click.option(
-    "--folds",
-    type=int,
-    default=0,
-    metavar="N",
-    help="Cross-validation: every clip is a test clip once.  [default: the store's splits]",
-)
-@click.option(
-    "--fold", "fold_words", multiple=True, default=("all",), metavar="N", help="Only these folds.  [default: all]"
-)
-@click.option(
-    "--fold-by",
-    type=click.Choice(["group", "speaker", "session"]),
-    help="What stays together in one fold.  [default: group]",
-)
-@click.option("--audio", metavar="STREAM", help="Audio stream.  [default: the best-known one in the store]")
-@click.option("--visual", metavar="STREAM", help="Visual stream.  [default: the best-known one for the store's task]")
+@with_options((STORE, seed_option("0..2"), *FOLDS, *STREAMS))
 @setting_options
 @device_options
 @remote_options
-@click.option(
-    "--budget", metavar="SIZE", help="Memory that the features may take, such as 8GB.  [default: half of what is free]"
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes side by side on the CPU.  [default: one a core]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: cores / processes]"
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the runs and figures.  [default: runs/STORE, by its name]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress and no remarks.")
+@with_options((*WORK, *SHOWN))
 def reproduce(
     name: str,
     store_path: str | None,
@@ -87,6 +63,8 @@ def reproduce(
     budget: str | None,
     workers: int | None,
     threads: int | None,
+    executor: str,
+    cluster: str | None,
     out: Path | None,
     as_json: bool,
     quiet: bool,
@@ -99,6 +77,7 @@ def reproduce(
     stand-in that says so.
     """
     place = device_of(device, gpu)
+    executor = executor_of(executor, cluster, place)
     axes: dict[str, Any] = dict(seeds=seed_numbers(seeds), folds=folds, fold_numbers=fold_numbers(fold_words, folds))
     budget_bytes = None if budget is None else byte_count("--budget", budget)
     store = open_named(store_path)
@@ -122,11 +101,12 @@ def reproduce(
         if chosen.masked:
             features, names, protocol = masked(features, noises)
         if not quiet:
-            for line in (*remarks(dict(used), features), *ratio_lines(configs)):
+            for line in (*remarks(dict(used), features), *ratio_lines(configs), outline(configs, features, folder)):
                 click.echo(line, err=True)
+        check_runs(configs, features, folder, executor)
         conditions = conditions_of(chosen, names)
         task = task_of(features, folder, conditions, place, store.name, quiet, True)
-        finished, broken = train(configs, task, shares(configs, place, workers, threads))
+        finished, broken = train(configs, task, shares(configs, place, workers, threads), executor, cluster)
         runs, failure = [*runs, *finished], failure or broken
     if runs:
         found = outcome(planned, runs, conditions, protocol)
@@ -166,7 +146,7 @@ def conclude(name: str, found: "Outcome", dataset: str, task: str, folder: Path,
     from ..fuse.tables import records
 
     with drawing():
-        figure = draw_outcome(found, dataset)
+        figure = draw_outcome(found, dataset, task)
         pictures = {kind: render(figure, kind) for kind in ("png", "svg")}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)

@@ -165,12 +165,12 @@ def names(values: list[str], most: int = 8) -> str:
 
 
 def compact(value: object) -> str:
-    """A nested value on one line, digests cut to 12 letters."""
+    """A nested value on one line, digests and what holds a bit a clip cut to 12 letters."""
     if isinstance(value, dict):
         return (
             ", ".join(f"{k} {f'({compact(v)})' if isinstance(v, dict) else compact(v)}" for k, v in value.items())
             or "none"
         )
-    if isinstance(value, str) and len(value) == 64:
+    if isinstance(value, str) and (len(value) == 64 or len(value) > 200):
         return f"{value[:12]}…"
     return str(value)

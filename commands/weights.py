@@ -27,7 +27,8 @@ def weights() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The file to write.  [default: NAME.safetensors beside it]"
 )
-def convert(checkpoint: Path, name: str, out: Path | None) -> None:
+@click.option("--every-key", is_flag=True, help="Name every key in the report, however many are alike.")
+def convert(checkpoint: Path, name: str, out: Path | None, every_key: bool) -> None:
     """Turn a published CHECKPOINT into safetensors, by its key names and shapes.
 
     Nothing in it is run or imported. Every key that is missing, of another shape, not known or not used is reported; a
@@ -36,5 +37,5 @@ def convert(checkpoint: Path, name: str, out: Path | None) -> None:
     from ..extract.upstreams.convert import convert as work
 
     target = out or checkpoint.with_name(f"{name}.safetensors")
-    work(checkpoint, name, target, click.echo)
+    work(checkpoint, name, target, click.echo, every_key=every_key)
     click.echo(f"wrote {target}")

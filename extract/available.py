@@ -23,10 +23,17 @@ FINDERS: dict[str, Callable[[Sequence[Path]], Path]] = {
 
 
 def default_streams(folders: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """The streams that are made where the user names none, in the table's order: those that can be, those that can't."""
+    """The streams that are made where the user names none, in the table's order: those that can be, those that can't.
+
+    `face.dlib` stands in for `face.vggface2`: it needs no weights, but half a second of a core for each second of video, which is more than
+    all other work on the CPU. So it is made only where the other can't be.
+    """
     wanted = [name for name, entry in TABLE.items() if entry.by_default]
     there = {name for name in wanted if can_make(name, folders)}
-    return [name for name in wanted if name in there], [name for name in wanted if name not in there]
+    missing = [name for name in wanted if name not in there]
+    if "face.vggface2" in there:
+        there.remove("face.dlib")
+    return [name for name in wanted if name in there], missing
 
 
 def can_make(stream: str, folders: Sequence[Path]) -> bool:

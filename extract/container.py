@@ -94,11 +94,14 @@ class MediaFile:
         """Where each stream, "video" and "audio", ends by its own timestamps. Reads all packets from where the file stands."""
         streams = self._streams()
         kinds = {s.index: kind for kind, s in streams.items()}
-        ends = dict.fromkeys(streams, self.zero_s)
+        last: dict[str, int] = {}  # in the stream's own count: fractions are slow, and a file has many packets
         for packet in self._packets(*streams.values()):
             if packet.pts is not None:
                 kind, over = kinds[packet.stream_index], packet.pts + (packet.duration or 0)
-                ends[kind] = max(ends[kind], float(over * streams[kind].time_base))
+                last[kind] = max(last.get(kind, over), over)
+        ends = dict.fromkeys(streams, self.zero_s)
+        for kind, over in last.items():
+            ends[kind] = max(ends[kind], float(over * streams[kind].time_base))
         for kind, stream in streams.items():
             # A header that promises more than there is counts: the clip of a truncated file fails, it does not shrink.
             if stream.duration is not None and stream.start_time is not None:

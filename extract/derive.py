@@ -1,15 +1,13 @@
 """Streams computed from stored ones: standardised, projected on principal components, with every n-th step kept.
 
-Statistics come from the valid steps of the training split alone; clips without a split have no part in them. Those of a noise
-variant are the clean stream's, so that a model trained on one can be asked about the other. A derived stream is made shard
-by shard like any other, each with its ledger entry last: killed, the same command goes on; a shard whose source was written
-anew since (clips tried again) is derived anew. Failures, validity and facts on the clips are handed on.
+Statistics come from the valid steps of the training split alone, or of each fold's training clips; clips without a split have no
+part in them. Those of a noise variant are the clean stream's, so that a model trained on one can be asked about the other. How
+they are written: `deriving`.
 """
 
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,18 @@ import numpy as np
 
 from .. import __version__
 from ..store import Store, open_store
-from ..store.errors import MediaError, UsageError
-from ..store.ledger import Failure
-from ..store.lock import writer_lock
+from ..store.errors import UsageError
 from ..store.merge import ShardReader
 from ..store.sealing import digest_json
 from ..store.shard import ClipFeatures
 from ..store.spec import StreamSpec, check_stream_name
-from .encoders.finite import to_float16
-from .extraction import Summary, summarise
+from .deriving import Derived, make_streams
+from .extraction import Summary
 from .moments import Moments, deviations, principal
 
 SPLIT = "train"
 FORMS = "pca:COMPONENTS, standardise or subsample:N"
 WORD = re.compile(r"(pca|subsample):([1-9][0-9]{0,5})|(standardise)")
-SOURCE_SHARD = "source_shard"  # among a ledger entry's versions: the digest of what it was derived from
 
 
 @dataclass(frozen=True)
@@ -46,30 +41,43 @@ class Derivation:
         """What its streams' names end with."""
         return self.kind if self.number is None else f"{self.kind}-{self.number}"
 
-    def name(self, stream: str) -> str:
+    def name(self, stream: str, suffix: str = "") -> str:
         """The derived stream's name: of audio.hubert@white=10, audio.hubert.pca-128@white=10."""
         base, at, noise = stream.partition("@")
-        return check_stream_name(f"{base}.{self.suffix}{at}{noise}")
+        return check_stream_name(f"{base}.{self.suffix}{suffix}{at}{noise}")
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The clips that statistics come from.
+
+    Attributes:
+        rows: (n,) of the clip table; None: the store's own training split.
+        suffix: that tells streams of several such sets apart, such as ".fold-0".
+        about: what the specification says of the set.
+        called: it, to a person.
+    """
+
+    rows: np.ndarray | None = None
+    suffix: str = ""
+    about: Mapping[str, Any] = field(default_factory=lambda: {"split": SPLIT})
+    called: str = f"the {SPLIT} split"
 
 
 @dataclass(frozen=True)
 class DeriveConfig:
-    """One derivation of some streams of a store. compression: "none" or "zstd", of the new streams."""
+    """One derivation of some streams of a store.
+
+    Attributes:
+        compression: "none" or "zstd", of the new streams.
+        training: each makes a stream of every one of `streams`.
+    """
 
     store: Path
     derivation: Derivation
     streams: tuple[str, ...]
     compression: str = "none"
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A derived stream, ready to be made. steps: T of its longest clip; apply: one clip's (T, *F) -> (T', *F')."""
-
-    source: str
-    spec: StreamSpec
-    steps: int
-    apply: Callable[[np.ndarray], np.ndarray]
+    training: tuple[Training, ...] = (Training(),)
 
 
 def read_derivation(text: str) -> Derivation:
@@ -98,26 +106,18 @@ def derive(
         StoreError: the store can't be read or written.
     """
     store = open_store(config.store, read_only=False)
-    began = time.perf_counter()
-    with writer_lock(store.path):
-        made = [derived(store, stream, config.derivation, tell) for stream in config.streams]
-        for one in made:
-            store.check_stream(one.spec, one.steps)
-        for one in made:
-            store.add_stream(one.spec, one.steps, config.compression)
-        todo = [(one, shard) for one in made for shard in remaining(store, one)]
-        clips = sum(np.diff(store.extent(shard))[0] for _, shard in todo)
-        begin(int(len(made) * len(store.clips) - clips), len(made) * len(store.clips))
-        for one, shard in todo:
-            write(store, one, shard)
-            start, stop = store.extent(shard)
-            advance(stop - start)
-    seconds = time.perf_counter() - began
-    streams = tuple(summarise(store, one.spec.name) for one in made)
-    return Summary(str(store.place), len(store.clips), len(todo), seconds, streams, seconds)
+
+    def made() -> list[Derived]:
+        return [
+            derived(store, stream, config.derivation, of, tell) for of in config.training for stream in config.streams
+        ]
+
+    return make_streams(store, made, config.compression, begin, advance)
 
 
-def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[str], None]) -> Derived:
+def derived(
+    store: Store, stream: str, derivation: Derivation, training: Training, tell: Callable[[str], None]
+) -> Derived:
     """Computes the statistics, and says what the derived stream is. Writes nothing."""
     spec, steps = store.spec(stream), store.steps(stream)
     store.require(stream, np.arange(len(store.clips)))
@@ -127,23 +127,29 @@ def derived(store: Store, stream: str, derivation: Derivation, tell: Callable[[s
             "frame_law": f"every {every}. step of {stream}: T = ceil(t / {every})",
             "rate_hz": spec.rate_hz / every,
         }
-        made = specification(spec, derivation, {}, **law)
-        return Derived(stream, made, -(-steps // every), lambda values: values[::every])
+        made = specification(spec, derivation, derivation.name(stream), {}, **law)
+        return Derived(stream, made, -(-steps // every), each(lambda values: values[::every]), every)
     check_vectors(spec, derivation)
     of = stream.partition("@")[0]
     if of not in store.streams():
         raise UsageError(
             f"{derivation.suffix} of {stream} takes its statistics from {of}, which {store.place} has not: extract it too"
         )
-    moments, about = statistics(store, of, cross=derivation.kind == "pca")
-    apply, length, line = transform(moments, derivation, stream)
-    made = specification(spec, derivation, {"statistics": about}, feature_shape=length)
-    tell(f"{made.name}: {line}{about['steps']} valid steps of {about['clips']} clips of the {SPLIT} split of {of}")
-    return Derived(stream, made, steps, apply)
+    moments, about = statistics(store, of, training, cross=derivation.kind == "pca")
+    apply, length, line = transform(moments, derivation, stream, training)
+    name = derivation.name(stream, training.suffix)
+    made = specification(spec, derivation, name, {"statistics": about}, feature_shape=length)
+    tell(f"{name}: {line}{about['steps']} valid steps of {about['clips']} clips of {training.called} of {of}")
+    return Derived(stream, made, steps, each(apply))
+
+
+def each(apply: Callable[[np.ndarray], np.ndarray]) -> Callable[[Sequence[ClipFeatures]], list[np.ndarray]]:
+    """What is done to one clip's values, to those of several."""
+    return lambda clips: [apply(clip.values) for clip in clips if clip.values is not None]
 
 
 def transform(
-    moments: Moments, derivation: Derivation, stream: str
+    moments: Moments, derivation: Derivation, stream: str, training: Training
 ) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[int, ...], str]:
     """What is done to a clip's values, the shape of a step then, and the beginning of a line on it."""
     mean = moments.mean
@@ -154,20 +160,20 @@ def transform(
     components = derivation.number or 1
     if components >= moments.count:
         raise UsageError(
-            f"pca:{components} of {stream}: the {SPLIT} split has {moments.count} valid steps, expected more than {components}"
+            f"pca:{components} of {stream}: {training.called} has {moments.count} valid steps, expected more than {components}"
         )
     directions, share = principal(moments, components)
     line = f"{components} components hold {share:.1%} of the variance of "
     return lambda values: (values.astype(np.float64) - mean) @ directions, (components,), line
 
 
-def statistics(store: Store, stream: str, cross: bool) -> tuple[Moments, dict[str, Any]]:
-    """Moments over the valid steps of the training split, and what they were computed from, for the specification.
+def statistics(store: Store, stream: str, training: Training, cross: bool) -> tuple[Moments, dict[str, Any]]:
+    """Moments over the valid steps of the training clips, and what they were computed from, for the specification.
 
     Raises:
         UsageError: there is no training split, or no valid step in it.
     """
-    rows = store.clips.indices(SPLIT)
+    rows = store.clips.indices(SPLIT) if training.rows is None else training.rows
     if not len(rows):
         splits = ", ".join(f"{name} {count}" for name, count in store.clips.counts("split").items())
         raise UsageError(
@@ -182,11 +188,12 @@ def statistics(store: Store, stream: str, cross: bool) -> tuple[Moments, dict[st
             clips += 1
     if not moments.count:
         raise UsageError(
-            f"{store.place}: {stream} has no valid step in the {SPLIT} split: there is nothing to compute from"
+            f"{store.place}: {stream} has no valid step in {training.called}: there is nothing to compute from"
         )
     shards = sorted({row // store.shard_size for row in rows.tolist()})
     features = digest_json([store.spec(stream).digest(), [[n, store.entry(stream, n).digest] for n in shards]])
-    return moments, {"stream": stream, "split": SPLIT, "clips": clips, "steps": moments.count, "features": features}
+    counts = {"clips": clips, "steps": moments.count, "features": features}
+    return moments, {"stream": stream, **training.about, **counts}
 
 
 def check_vectors(spec: StreamSpec, derivation: Derivation) -> None:
@@ -204,7 +211,9 @@ def check_vectors(spec: StreamSpec, derivation: Derivation) -> None:
         )
 
 
-def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any], **changes: Any) -> StreamSpec:
+def specification(
+    spec: StreamSpec, derivation: Derivation, name: str, about: dict[str, Any], **changes: Any
+) -> StreamSpec:
     """The derived stream's: all of the source's lies within it."""
     values = {
         "frame_law": spec.frame_law,
@@ -214,7 +223,7 @@ def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any
     }
     number = {"pca": "components", "subsample": "every"}.get(derivation.kind)
     return StreamSpec(
-        name=derivation.name(spec.name),
+        name=name,
         modality=spec.modality,
         encoder=derivation.kind,
         dtype=spec.dtype,
@@ -224,52 +233,3 @@ def specification(spec: StreamSpec, derivation: Derivation, about: dict[str, Any
         versions={"bmla": __version__, "numpy": np.__version__},
         **values,
     )
-
-
-def remaining(store: Store, one: Derived) -> list[int]:
-    """Shards that are not there, or whose source was written anew since."""
-    finished = set(store.finished(one.spec.name))
-    return [
-        shard
-        for shard in range(store.shards)
-        if shard not in finished
-        or store.entry(one.spec.name, shard).versions.get(SOURCE_SHARD) != store.entry(one.source, shard).digest
-    ]
-
-
-def write(store: Store, one: Derived, shard: int) -> None:
-    """One shard, whole."""
-    began = time.perf_counter()
-    reader = ShardReader(store, one.source)
-    start, stop = store.extent(shard)
-    ids = store.clips.column("id")[start:stop].tolist()
-    clips = [result(one, reader.clip(row), clip) for row, clip in zip(range(start, stop), ids, strict=True)]
-    versions = {**one.spec.versions, SOURCE_SHARD: store.entry(one.source, shard).digest}
-    put = store.rewrite_shard if shard in store.finished(one.spec.name) else store.write_shard
-    put(one.spec.name, shard, clips, seconds=time.perf_counter() - began, versions=versions)
-
-
-def result(one: Derived, clip: ClipFeatures, name: str) -> ClipFeatures:
-    """A clip's derived features; of one that failed, its failure."""
-    if clip.values is None or clip.valid is None:
-        return clip
-    try:
-        values = as_stored(one.apply(clip.values), one.spec.dtype)
-    except MediaError as error:
-        failure = Failure(name, "derive", type(error).__name__, str(error))
-        return ClipFeatures(None, None, failure, clip.quality)
-    every = one.spec.parameters.get("every", 1)
-    return ClipFeatures(values, clip.valid[::every], quality=clip.quality)
-
-
-def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Raises MediaError for numbers that the type can't hold."""
-    if values.dtype == dtype:
-        return values
-    if dtype == "float16":
-        return to_float16(values)
-    with np.errstate(over="ignore"):
-        cast = values.astype(dtype)
-    if not np.isfinite(cast).all():
-        raise MediaError(f"derived features are not finite in {dtype}")
-    return cast

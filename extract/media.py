@@ -241,7 +241,7 @@ def _sound_blocks(media: MediaFile, from_s: float, to_s: float) -> tuple[list[tu
     Decoded frames follow each other without a gap unless their timestamps step by more than RESYNC_S. The last block
     before the range is kept, so that an error can say where the sound ends.
     """
-    blocks: list[tuple[int, np.ndarray]] = []
+    blocks: list[tuple[int, av.AudioFrame]] = []
     rate_hz, position = 0, 0
     for time_s, frame in media.decode("audio", from_s):
         if time_s >= to_s:
@@ -255,11 +255,11 @@ def _sound_blocks(media: MediaFile, from_s: float, to_s: float) -> tuple[list[tu
         rate_hz = frame.sample_rate
         if position + frame.samples < from_s * rate_hz:
             blocks = []
-        blocks.append((position, _mono(frame)))
+        blocks.append((position, frame))
         position += frame.samples
     if not blocks:
         raise MediaError(f"{media.name}: no sound can be decoded{media.trouble()}")
-    return blocks, rate_hz
+    return [(position, _mono(frame)) for position, frame in blocks], rate_hz
 
 
 def _mono(frame: av.AudioFrame) -> np.ndarray:

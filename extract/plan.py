@@ -10,6 +10,7 @@ import numpy as np
 from ..store import Store, create_store, open_store
 from ..store.clips import ClipTable
 from ..store.errors import StoreNotFound, UsageError
+from ..store.identity import default_shard_size
 from ..store.spec import StreamSpec
 from .datasets import table as datasets
 from .datasets.base import DataSet
@@ -79,6 +80,14 @@ class Plan:
         """Mean clip length over the longest."""
         durations = self.clips.column("end_s") - self.clips.column("start_s")
         return float(durations.mean() / durations.max())
+
+    @property
+    def shard_size(self) -> int:
+        """Clips a shard: of the store that is there, or of the one that would be made."""
+        try:
+            return open_store(self.config.store).shard_size
+        except StoreNotFound:
+            return self.config.shard_size or default_shard_size(len(self.clips))
 
 
 def make_plan(config: ExtractConfig) -> Plan:

@@ -35,7 +35,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         place = f"{', '.join(config.devices)}, fed by {config.workers} worker(s)"
     else:
         place = f"{config.workers} worker(s) on cpu"
-    yield f"  -> {config.store}, {place}"
+    shards = -(-len(plan.clips) // plan.shard_size)
+    yield f"  -> {config.store}, {shards} shard(s) of {plan.shard_size} clips, {place}"
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..store.errors import UsageError
-from .evaluate import Predictions
+from .predictions import Predictions
 from .statistics import cluster_permutation, mcnemar, per_group
 
 

@@ -22,12 +22,13 @@ from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_
 from ..store.cluster import ClusterError, connected, find_place, one_line, unlike, wait_for_workers
 from ..store.errors import BmlaError, UsageError
 from ..store.processes import POLL_S
-from .config import RunConfig, prerequisites
+from .config import RunConfig
+from .models.table import takes
 from .obtain import Task, obtain
+from .prerequisites import prerequisites
 from .progress import Progress, describe
-from .progress import work as cost_of
 from .run import Run, load_run, run_name
-from .train import Diverged
+from .standing import Diverged
 
 WITHOUT_WORKERS_S = 300.0  # for another worker when all have gone: a batch system may send a new one
 LIBRARIES = ("bmla", "numpy", "torch")
@@ -88,7 +89,7 @@ def run_on_cluster(waves: Sequence[Sequence[RunConfig]], task: Task, where: str)
     with connected(place, False, task.progress.say) as client:
         wait_for_workers(client, False, where)
         check_workers(client)
-        client.register_plugin(sent, name=sent.name)
+        send(sent, client, where)
         try:
             for wave in waves:
                 failed |= train_wave(wave, task, client, sent.name, failed)
@@ -101,6 +102,18 @@ def run_on_cluster(waves: Sequence[Sequence[RunConfig]], task: Task, where: str)
                 if client.status == "running":
                     client.unregister_worker_plugin(sent.name)
     return failed
+
+
+def send(sent: Trainings, client: Client, where: str) -> None:
+    """To every worker, those that join later too. Raises ClusterError where one can't load it."""
+    try:
+        client.register_plugin(sent, name=sent.name)
+    except Exception as error:  # Dask wraps whatever the worker raised
+        with suppress(Exception):  # else workers that join later would be sent it too
+            client.unregister_worker_plugin(sent.name)
+        raise ClusterError(
+            f"{where}: a worker can't load this sweep: {one_line(error)}; a model of your own must be importable there"
+        ) from error
 
 
 def check_workers(client: Client) -> None:
@@ -145,7 +158,8 @@ def train_wave(
                     failed[config] = result.text
                     continue
                 run = unpacked(result, task.out / run_name(config, task.features))
-                task.progress.advance(config, run.history[-1], cost_of(config))
+                for epoch in run.history:
+                    task.progress.advance(config, epoch, len(takes(config.model)))
                 task.progress.finish(run)
     finally:
         if client.status == "running":

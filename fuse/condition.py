@@ -40,11 +40,16 @@ class Condition:
 CLEAN = Condition()
 
 
+def hides(word: str) -> bool:
+    """Whether a word of a condition hides a modality."""
+    return word in {HIDE + m for m in MODALITIES}
+
+
 def parse_condition(text: str) -> Condition:
     """Reads what `str` writes. Raises UsageError for a modality twice, or both hidden."""
     words = [word.strip() for word in text.split(JOIN.strip()) if word.strip()]
     hidden = tuple(m for m in MODALITIES if HIDE + m in words)
-    variants = tuple(word for word in words if word not in ("clean", *(HIDE + m for m in hidden)))
+    variants = tuple(word for word in words if word != str(CLEAN) and not hides(word))
     bases = [v.partition("@")[0] for v in variants]
     if strange := [v for v in variants if "@" not in v]:
         raise UsageError(

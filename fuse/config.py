@@ -3,29 +3,15 @@
 Numbers that the paper gives are marked with its section; every other default is ours.
 """
 
-import math
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any, get_args, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, get_type_hints
 
 from ..store.errors import UnknownName, UsageError
-from .balance.table import BALANCES
-from .balance.table import entry as balance_entry
-from .models.table import BOTH, MODELS
-from .models.table import entry as model_entry
-from .ratio import MODES, parse_ratio
+from .checks import check_names, check_numbers
+from .values import checked_value, parsed_value
 
-ATTENTIONS = ("cross", "bilinear")
-NORMS = ("pre", "post")
-GATE_INPUTS = ("reliability", "brff", "encoder")
 PARTS = ("brff", "adf", "clw")
-MIXES = ("log-probabilities", "probabilities")
-PRECISIONS = ("fp32", "bf16")
-HEADS = ("linear", "cosine")
-RESNET_DEPTHS = (18, 34)
-PROBE_MEANS = ("valid", "all")
-FOLD_UNITS = ("group", "speaker", "session")
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,8 @@ class RunConfig:
         adaptive_smoothing, adaptive_floor: share of the old losses that is kept, and the smallest factor on an update.
         folds, fold: cross-validation: this fold of so many is the test split, the next one dev; 0: the store's own splits.
         fold_by: what stays together in one fold.
+        own: of a model of the user's own, the name of its class and a digest of its source.
+        tasks: that were trained in one model, this run's first, each as NAME=DIGEST of its features; empty: this one alone.
     """
 
     model: str
@@ -165,6 +153,8 @@ class RunConfig:
     folds: int = 0
     fold: int = 0
     fold_by: str = "group"
+    own: str = ""
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -196,6 +186,16 @@ class RunConfig:
         return tuple(part for part in PARTS if not getattr(self, part))
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """Of the tasks that were trained in one model, this run's first; empty: this one alone."""
+        return tuple(task.partition("=")[0] for task in self.tasks)
+
+    @property
+    def told_tasks(self) -> str:
+        """The same in a run's name for people: " on words with letters"."""
+        return f" on {self.task_names[0]} with {', '.join(self.task_names[1:])}" if self.tasks else ""
+
+    @property
     def total_epochs(self) -> int:
         """Without those of the single-modality models that it starts from."""
         return self.epochs + self.finetune_epochs
@@ -209,222 +209,6 @@ def parse_settings(words: Mapping[str, str]) -> dict[str, Any]:
         UsageError: it is no such value.
     """
     hints = get_type_hints(RunConfig)
-    return {name: parsed_value(name, text, hints) for name, text in words.items()}
-
-
-def parsed_value(name: str, text: str, hints: Mapping[str, Any]) -> Any:
-    if name not in hints:
-        raise UnknownName("setting", name, tuple(hints))
-    hint = hints[name]
-    if hint is bool:
-        if text not in ("true", "false"):
-            raise UsageError(f'{name}: "{text}" is neither true nor false')
-        return text == "true"
-    if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            raise UsageError(f'{name}: "{text}" is no {"whole " if hint is int else ""}number') from None
-    return tuple(text.split(",")) if hint == tuple[str, ...] else text
-
-
-def checked_value(key: str, value: Any, hint: Any) -> Any:
-    """A field's value as it is kept. Raises UsageError where it is of another type."""
-    if hint == tuple[str, ...]:
-        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-        raise UsageError(f"run configuration: {key} is {value!r}, expected a list of texts")
-    allowed = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(value) not in allowed and not (float in allowed and type(value) is int):
-        expected = " or ".join("null" if t is type(None) else t.__name__ for t in allowed)
-        raise UsageError(f"run configuration: {key} is {value!r}, expected {expected}")
-    return float(value) if float in allowed else value  # 1 and 1.0 are the same run
-
-
-def starting_points(config: RunConfig) -> dict[str, RunConfig]:
-    """The runs of one modality that a run starts from, by modality; none for models that start afresh."""
-    if config.pretrain_epochs == 0:
-        return {}
-    return {modality: pretraining(config, modality) for modality in model_entry(config.model).starts}
-
-
-def teachers(config: RunConfig) -> dict[str, RunConfig]:
-    """The runs of one modality that a run's balance method learns from, by modality; none for most methods.
-
-    They are those that the model starts from, where it does, else `transformer-ao` and `-vo`, trained as long as the run itself.
-    """
-    if not balance_entry(config.balance).teachers:
-        return {}
-    if starts := starting_points(config):
-        return starts
-    names = model_entry(config.model).starts or {"audio": "transformer-ao", "visual": "transformer-vo"}
-    return {m: alone(config, name, config.epochs or config.finetune_epochs, config.lr) for m, name in names.items()}
-
-
-def prerequisites(config: RunConfig) -> list[RunConfig]:
-    """The runs that must be there before a run, each once."""
-    return list(dict.fromkeys([*starting_points(config).values(), *teachers(config).values()]))
-
-
-def pretraining(config: RunConfig, modality: str) -> RunConfig:
-    """The run whose best weights a run starts one branch from; the same for all that can share it."""
-    return alone(config, model_entry(config.model).starts[modality], config.pretrain_epochs, config.pretrain_lr)
-
-
-def alone(config: RunConfig, model: str, epochs: int, lr: float) -> RunConfig:
-    """The same settings for a model of one modality."""
-    phases: dict[str, Any] = {"pretrain_epochs": 0, "epochs": epochs, "lr": lr, "finetune_epochs": 0}
-    return canonical(replace(config, model=model, balance="none", **phases))
-
-
-# The settings that only some models look at, and those that only some models or balance methods do.
-OF_MODELS = frozenset(name for model in MODELS.values() for name in model.reads)
-SPECIFIC = OF_MODELS | {name for method in BALANCES.values() for name in method.reads}
-
-
-def canonical(config: RunConfig) -> RunConfig:
-    """The configuration with every field that its model never looks at set to the default.
-
-    Two requests for the same training thereby are equal, so that one run serves both.
-    """
-    default = RunConfig(config.model)
-    entry = model_entry(config.model)
-    read = {*entry.reads, *balance_entry(config.balance).reads}
-    unread = SPECIFIC - read
-    if not config.brff:
-        unread |= {"attention"}
-    if not config.brff or config.attention == "bilinear":
-        unread |= {"brff_layers"}
-    if not config.adf and not config.clw:
-        unread |= {"gate_input"}
-    if "gate_input" in unread or config.gate_input != "reliability":
-        unread |= {"gate_augment"}
-    if config.head == "linear":
-        unread |= {"cosine_scale"}
-    if config.pretrain_epochs == 0:
-        unread |= {"pretrain_lr"}
-    if config.epochs == 0:
-        unread |= {"lr"}
-    if config.finetune_epochs == 0 or "finetune_epochs" in unread:
-        unread |= {"finetune_lr"}
-    if config.folds == 0:
-        unread |= {"fold", "fold_by"}
-    if len(entry.takes) == 1:
-        unread |= {"modality_dropout", *(n for m in BOTH if m not in entry.takes for n in (m, f"lr_scale_{m}"))}
-    ratio = default.ratio if "ratio" in unread else str(parse_ratio(config.ratio))
-    if ratio == "1:1":
-        unread |= {"ratio_mode"}
-    values = {name: getattr(default, name) for name in unread} | {"ratio": ratio}
-    seen = [getattr(config, modality) for modality in entry.takes]
-    for field in ("augment", "gate_augment"):
-        names = values.get(field, getattr(config, field))
-        values[field] = tuple(sorted({name for name in names if name.partition("@")[0] in seen}))
-    if values["gate_augment"] == values["augment"]:
-        values["gate_augment"] = ()
-    return replace(config, **values)
-
-
-def check_names(config: RunConfig) -> None:
-    """Raises UnknownName or UsageError, naming the field."""
-    for what, value, known in (
-        ("model", config.model, tuple(MODELS)),
-        ("ratio mode", config.ratio_mode, MODES),
-        ("norm", config.norm, NORMS),
-        ("attention", config.attention, ATTENTIONS),
-        ("gate input", config.gate_input, GATE_INPUTS),
-        ("mix", config.mix, MIXES),
-        ("head", config.head, HEADS),
-        ("probe mean", config.probe_mean, PROBE_MEANS),
-        ("precision", config.precision, PRECISIONS),
-        ("balance", config.balance, tuple(BALANCES)),
-        ("fold by", config.fold_by, FOLD_UNITS),
-    ):
-        if value not in known:
-            raise UnknownName(what, value, known)
-    parse_ratio(config.ratio)
-    if config.balance != "none" and config.model not in (fit := fitting(config.balance)):
-        raise UsageError(f"balance {config.balance} does not go with {config.model}; expected {' or '.join(fit)}")
-    plain = {f.name: f.default for f in fields(RunConfig)}
-    for name, value in balance_entry(config.balance).sets.items():
-        if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
-            raise UsageError(f"balance {config.balance} needs {name} to be other than {plain[name]}, such as {value}")
-
-
-def fitting(balance: str) -> tuple[str, ...]:
-    """The models that a balance method goes with; none that is put together from trained branches and trained no further."""
-    method, known = balance_entry(balance), {f.name for f in fields(RunConfig)}
-    return tuple(
-        name
-        for name, model in MODELS.items()
-        if model.takes == BOTH
-        and (not model.starts or "finetune_epochs" in model.reads)
-        and (not method.models or name in method.models)
-        and (model.heads or "lambda_audio" in model.reads or not method.heads)
-        and all(setting in (known - OF_MODELS) | {*model.reads} for setting in method.sets)
-    )
-
-
-def check_numbers(config: RunConfig) -> None:
-    """Raises UsageError where a number is out of its range: what a stranger's file says is checked before it is built."""
-    limits: dict[str, tuple[float, float]] = {
-        "seed": (0, 2**32 - 1),
-        "width": (1, 8192),
-        "layers": (1, 64),
-        "heads": (1, 64),
-        "brff_layers": (1, 64),
-        "cosine_scale": (1e-3, 1e6),
-        "gru_units": (1, 8192),
-        "gru_layers": (1, 64),
-        "front_width": (1, 1024),
-        "crop": (0.1, 1),
-        "flip": (0, 1),
-        "time_mask": (0, 1),
-        "mixup": (0, 100),
-        "probe_width": (1, 8192),
-        "dropout": (0, 0.99),
-        "pretrain_epochs": (0, 100_000),
-        "epochs": (0, 100_000),
-        "finetune_epochs": (0, 100_000),
-        "batch_size": (1, 1_000_000),
-        "warmup_steps": (0, 1_000_000),
-        "patience": (0, 100_000),
-        "label_smoothing": (0, 0.99),
-        "modality_dropout": (0, 1),
-        "holdout": (0, 0.9),
-        "pmr_momentum": (0, 1),
-        "pmr_entropy_epochs": (0, 100_000),
-        "mmpareto_lift": (1e-6, 1e6),
-        "gblend_epochs": (1, 100_000),
-        "opm_base": (0, 1),
-        "opm_share": (0, 1),
-        "mla_alpha": (1e-12, 1e6),
-        "adaptive_smoothing": (0, 0.999),
-        "adaptive_floor": (0, 1),
-        **dict.fromkeys(("ogm_alpha", "agm_alpha", "pmr_alpha", "pmr_entropy", "umt_weight", "opm_slope"), (0, 1e6)),
-        "folds": (0, 1000),
-        "fold": (0, max(config.folds - 1, 0)),
-        "pretrain_lr": (1e-12, 100),
-        "lr": (1e-12, 100),
-        "finetune_lr": (1e-12, 100),
-        "clip_norm": (1e-12, 1e12),
-        **dict.fromkeys(
-            ("weight_decay", "lambda_audio", "lambda_visual", "lr_scale_audio", "lr_scale_visual"), (0, 1e6)
-        ),
-    }
-    for name, (low, high) in limits.items():
-        value = getattr(config, name)
-        if not low <= value <= high:  # NaN lands here too
-            raise UsageError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
-    if config.resnet_depth not in RESNET_DEPTHS:
-        raise UsageError(f"resnet depth is {config.resnet_depth}, expected {' or '.join(map(str, RESNET_DEPTHS))}")
-    if config.folds in (1, 2):
-        raise UsageError(f"folds is {config.folds}, expected at least 3: one to test, one to choose, the rest to train")
-    step = math.lcm(2, config.heads)  # a head has whole units, and a sine its cosine
-    if config.width % step:
-        raise UsageError(
-            f"width {config.width} can't be shared among {config.heads} heads: expected a multiple of {step}"
-        )
-    entry = model_entry(config.model)
-    complete = entry.starts and "finetune_epochs" not in entry.reads  # the branches that it starts from are all of it
-    if config.total_epochs == 0 and not (complete and config.pretrain_epochs):
-        raise UsageError("epochs and fine-tuning epochs are both 0: nothing would be trained")
+    if unknown := [name for name in words if name not in hints]:
+        raise UnknownName("setting", unknown[0], tuple(hints))
+    return {name: parsed_value(name, text, hints[name]) for name, text in words.items()}

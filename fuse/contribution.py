@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from .data import Features
-from .evaluate import Predictions, predict
 from .models.base import MODALITIES, FusionModel
+from .predictions import Predictions, predict
 from .stream import constant
 
-QUICK_CLIPS = 32  # of dev, every epoch: a few per cent of an epoch's time
+# Of dev, every epoch: at most so many, and one for so many training clips: two answers about each cost 2 to 3 % of the epoch then.
+QUICK_CLIPS, TRAINING_CLIPS = 32, 30
 
 
 def shapley(both: float, audio: float, visual: float, nothing: float) -> dict[str, float]:
@@ -31,11 +32,19 @@ def shapley(both: float, audio: float, visual: float, nothing: float) -> dict[st
 
 
 def contribution(
-    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str], impute: bool = True
+    model: FusionModel,
+    features: Features,
+    clips: np.ndarray,
+    modalities: Sequence[str],
+    impute: bool = True,
+    answers: Predictions | None = None,
 ) -> dict[str, Any]:
     """Shapley values on some clips, for models of two modalities; empty for others.
 
     Only clips that have both modalities count: what is not there cannot be taken away.
+
+    Args:
+        answers: about these clips as they are, where they are known.
 
     Returns:
         shapley_absent_audio, shapley_absent_visual, shapley_mean_audio, shapley_mean_visual (without `impute` the first two).
@@ -48,27 +57,37 @@ def contribution(
         return {}
     labels = features.labels.numpy()[clips]
     nothing = float(np.bincount(labels).max() / len(labels))
-    both = accuracy(predict(model, features, clips, modalities))
+    both = accuracy(predict(model, features, clips, modalities) if answers is None else answers.take(there))
     result: dict[str, Any] = {}
     for name in ("absent", "mean") if impute else ("absent",):
         shown = {}
         for alone, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
             if name == "absent":
-                answers = predict(model, features, clips, modalities, hidden=(other,))
+                left = predict(model, features, clips, modalities, hidden=(other,))
             else:
-                answers = predict(model, with_mean(features, model, other), clips, modalities)
-            shown[alone] = accuracy(answers)
+                left = predict(model, with_mean(features, model, other), clips, modalities)
+            shown[alone] = accuracy(left)
         values = shapley(both, shown["audio"], shown["visual"], nothing)
         result |= {f"shapley_{name}_{modality}": value for modality, value in values.items()}
     return result
 
 
 def quick_contribution(
-    model: FusionModel, features: Features, clips: np.ndarray, modalities: Sequence[str]
+    model: FusionModel,
+    features: Features,
+    clips: np.ndarray,
+    modalities: Sequence[str],
+    answers: Predictions,
+    training_clips: int,
 ) -> dict[str, Any]:
-    """Of a fixed few of the clips, spread evenly over them."""
-    few = clips[np.linspace(0, len(clips) - 1, min(QUICK_CLIPS, len(clips))).astype(int)]
-    return contribution(model, features, few, modalities, impute=False)
+    """Of a fixed few of the clips, spread evenly over them.
+
+    Args:
+        answers: about the clips as they are; more may follow them.
+    """
+    count = min(QUICK_CLIPS, len(clips), max(1, training_clips // TRAINING_CLIPS))
+    few = np.linspace(0, len(clips) - 1, count).astype(int)
+    return contribution(model, features, clips[few], modalities, impute=False, answers=answers.take(few))
 
 
 def accuracy(predictions: Predictions) -> float:

@@ -7,7 +7,7 @@ Shape legend: n clips, b clips of a batch.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from ..store.errors import UsageError
 from ..store.reading.memory import available_bytes
 from ..store.reading.prefetch import prefetch
 from ..store.spec import StreamSpec
+from .fold_streams import stored_names
+from .leakage import Leak, Seen, leaks_into, seen_by
 from .models.base import MODALITIES, Steps
 from .models.kinds import VECTORS, describe, kind_of
 from .models.table import common_kinds
@@ -66,7 +68,11 @@ class Features:
         notes: what a user should know about the splits, one line each.
         variants: noise variants of the two streams by name, such as "audio.logspec@white=0"; of the same clips.
         variant_digests: by the same names, what stands for their values.
+        specifications: by stream, what made its numbers (as JSON), of the streams of a store.
         units: by what may stay together in one fold ("speaker", "session"): (n,) text; without an entry, the groups alone.
+        units_of_all: the same of all clips that there are, used or not, groups included; without an entry, those used.
+        of_folds: by name, the streams that each fold has of its own, in the order of the folds; see `fold_streams.py`.
+        seen: what the making of a stream has seen of these clips, by the digest of its specification; see `leakage.py`.
     """
 
     dataset: str
@@ -83,6 +89,10 @@ class Features:
     variants: Mapping[str, Stream] = field(default_factory=dict)
     variant_digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, np.ndarray] = field(default_factory=dict)
+    specifications: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    units_of_all: Mapping[str, np.ndarray] = field(default_factory=dict)
+    of_folds: Mapping[str, tuple[Stream, ...]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[Seen, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,7 +145,15 @@ class Features:
             raise UsageError(
                 f"{self.dataset}: no {by} is known of these clips: --fold-by group keeps recordings together"
             )
-        return replace(self, split=fold_splits(units, folds, fold), notes=())
+        audio, visual = (s and self.of_folds.get(s.name, (s,) * folds)[fold] for s in (self.audio, self.visual))
+        variants = {name: self.of_folds.get(name, (s,) * folds)[fold] for name, s in self.variants.items()}
+        split = fold_splits(units, folds, fold, self.units_of_all.get(by))
+        return replace(self, audio=audio, visual=visual, variants=variants, split=split, notes=())
+
+    def leaks(self, modalities: Sequence[str]) -> tuple[Leak, ...]:
+        """Clips of the dev and test splits that the making of the streams of some modalities has seen."""
+        streams = [s for m, s in (("audio", self.audio), ("visual", self.visual)) if s is not None and m in modalities]
+        return leaks_into(self.split, [seen for s in streams for seen in self.seen.get(s.digest, ())])
 
     def versions(self, augment: Sequence[str]) -> dict[str, Versions]:
         """By modality: the clean stream and those of `augment`, in that order."""
@@ -179,6 +197,7 @@ def features_from_store(
     tier: str = "auto",
     budget_bytes: int | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    folds: int = 0,
 ) -> Features:
     """One or two streams of a store, and noise variants of them, over the union of their clips.
 
@@ -189,6 +208,7 @@ def features_from_store(
         tier: where the values are kept; see `Store.reader`.
         budget_bytes: of memory, for both streams together; None: half of what is free.
         tell: called with a line for each stream: what is kept where, and why.
+        folds: of the cross-validation that they are for: a name may then stand for a stream of each fold.
 
     Raises:
         StreamNotFound, StreamNotDone, UnknownName (tier): from the store.
@@ -197,32 +217,43 @@ def features_from_store(
     names = {"audio": audio, "visual": visual}
     wanted = [(modality, name) for modality, name in names.items() if name is not None]
     wanted += [(check_variant(store, name, names), name) for name in dict.fromkeys(variants)]
-    streams: dict[str, Stream] = {}
+    parts = {name: stored_names(name, store.streams(), folds) for _, name in wanted}
+    loaded: dict[str, tuple[Stream, ...]] = {}
+    seen: dict[str, tuple[Seen, ...]] = {}
     if budget_bytes is None:
         budget_bytes = available_bytes() // 2
     for modality, name in wanted:
-        check_fit(store, store.spec(name), modality, common_kinds(models, modality))
-        choice = store.choose_tier(name, None, tier, budget_bytes, None if str(device) == "cpu" else device)
-        tell(choice.describe())
-        streams[name] = stream_from(store, choice, torch.device(device))
-        if choice.tier == "ram":
-            budget_bytes = max(0, budget_bytes - choice.bytes)
-    group = store.clips.column("group")
-    ids = store.clips.column("id")
+        several: list[Stream] = []
+        for part in parts[name]:
+            spec = store.spec(part)
+            check_fit(store, spec, modality, common_kinds(models, modality))
+            choice = store.choose_tier(part, None, tier, budget_bytes, None if str(device) == "cpu" else device)
+            tell(choice.describe())
+            several.append(replace(stream_from(store, choice, torch.device(device)), name=name))
+            seen[spec.digest()] = seen_by(spec, store.clips, store.dataset)
+            if choice.tier == "ram":
+                budget_bytes = max(0, budget_bytes - choice.bytes)
+        loaded[name] = tuple(several)
+    streams = {name: own[0] for name, own in loaded.items()}
+    units_of_all = units_of_store(store)
     everything = Features(
         dataset=store.dataset,
         task=store.task,
         classes=store.classes,
-        ids=ids,
+        ids=store.clips.column("id"),
         labels=torch.from_numpy(store.clips.labels(store.classes)),
         split=store.clips.column("split"),
-        groups=np.where(group == None, ids, group),  # noqa: E711 - elementwise
+        groups=units_of_all["group"],
         audio=streams.get(audio or ""),
         visual=streams.get(visual or ""),
-        digest=store.digest([name for name in names.values() if name is not None]),
+        digest=store.digest([part for name in names.values() if name is not None for part in parts[name]]),
         variants={name: streams[name] for name in variants},
-        variant_digests={name: store.digest([name]) for name in variants},
-        units=units_of(store.clips.column("speaker")),
+        variant_digests={name: store.digest(parts[name]) for name in variants},
+        units={by: values for by, values in units_of_all.items() if by != "group"},
+        units_of_all=units_of_all,
+        of_folds={name: own for name, own in loaded.items() if len(own) > 1},
+        seen=seen,
+        specifications={name: store.spec(name).to_dict() for name in names.values() if name in store.streams()},
     )
     return usable(everything, str(store.path))
 
@@ -240,7 +271,8 @@ def usable(features: Features, where: str) -> Features:
     if len(features.classes) < 2:
         raise UsageError(f"{where}: {len(features.classes)} class(es), expected at least 2 to tell apart")
     streams = [s for s in (features.audio, features.visual) if s is not None]
-    some = np.any([s.present for s in streams], axis=0)
+    several = [part for s in streams for part in features.of_folds.get(s.name, (s,))]
+    some = np.any([s.present for s in several], axis=0)
     split, notes = usable_splits(features.split, features.groups, some & (features.labels.numpy() >= 0), where)
     kept = np.flatnonzero(split != None)  # noqa: E711 - elementwise
     index = torch.from_numpy(kept)
@@ -256,7 +288,15 @@ def usable(features: Features, where: str) -> Features:
         notes=notes,
         variants={name: stream.select(index) for name, stream in features.variants.items()},
         units={by: values[kept] for by, values in features.units.items()},
+        of_folds={name: tuple(s.select(index) for s in several) for name, several in features.of_folds.items()},
+        seen={k: tuple(replace(s, clips=s.clips[kept]) for s in several) for k, several in features.seen.items()},
     )
+
+
+def units_of_store(store: "Store") -> dict[str, np.ndarray]:
+    """What may stay together in a fold, for every clip of a store: see `Features.units_of_all`."""
+    ids, group = store.clips.column("id"), store.clips.column("group")
+    return {"group": np.where(group == None, ids, group), **units_of(store.clips.column("speaker"))}  # noqa: E711 - elementwise
 
 
 def units_of(speakers: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .data import Draw, Features
-from .evaluate import BATCH_CLIPS
 from .models.balancemla import BalanceMLA
 from .models.base import Output
 from .models.reliability import RELIABILITIES, Reliability
 from .noise import noise
+from .predictions import BATCH_CLIPS
 
 COPIES = 8  # of each clip: one clean, the others with noise as it is drawn in training
 NOISE_SEED = 5

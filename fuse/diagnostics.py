@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from .balance.base import Step
-from .evaluate import Predictions
 from .metrics import branch_accuracy, mean, own_class_alpha
+from .predictions import Predictions
 
 LOSSES = ("result", "audio", "visual")
 

@@ -1,6 +1,6 @@
 """What a training asks of whoever drives it, so that one epoch loop serves a run alone and many runs in a stack.
 
-`train.training` is a generator: where numbers are to be crunched it yields one of the requests below and goes on with the answer.
+The loop of `epochs.py` is a generator: where numbers are to be crunched it yields one of the requests below and goes on with the answer.
 
     Optimise   ->  an optimiser of these parameters, at the start of a phase
     Forward    ->  the model's answers about a batch
@@ -43,7 +43,6 @@ class Optimise:
     weight_decay: of all.
     """
 
-    model: FusionModel
     groups: Groups
     rates: Mapping[str, float]
     weight_decay: float
@@ -120,10 +119,13 @@ Training = Generator[Request, Any, Result]
 def alone(training: Training[Result]) -> Result:
     """Drives one training to its end, and returns what it returns."""
     answer: Any = None
-    while True:
-        try:
-            request = training.send(answer)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        answer = request.alone()
+    try:
+        while True:
+            try:
+                request = training.send(answer)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            answer = request.alone()
+    finally:  # whatever failed between two requests, torch's generators are put back at once
+        training.close()

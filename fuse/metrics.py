@@ -1,4 +1,4 @@
-"""What a list of answers is worth: accuracy, F1, recall, confusions, each branch by itself, and the mean decision weight.
+"""What a list of answers is worth: accuracy, top-5 accuracy, F1, recall, confusions, each branch by itself, and the mean decision weight.
 
 A number that has no clips to stand on is None. UAR (unweighted average recall) and macro F1 are over the classes that occur.
 """
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from .evaluate import Predictions
+from .predictions import Predictions
+
+TOP = 5
 
 
 def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[str, Any]:
@@ -19,15 +21,18 @@ def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[s
         alone: of the same model with BRFF off, on the same clips; None where there is no BRFF.
 
     Returns:
-        clips, accuracy, macro_f1, weighted_f1, uar, confusion (rows: truth); for models with branches audio_accuracy,
-        visual_accuracy (each over the clips that have the modality), audio_alone_accuracy, visual_alone_accuracy (BRFF
-        off), alpha (mean share of audio over clips with both modalities), alpha_per_class.
+        clips, accuracy, top_k_accuracy and its top_k (5, or one less than there are classes), macro_f1, weighted_f1, uar, confusion
+        (rows: truth); for models with branches audio_accuracy, visual_accuracy (each over the clips that have the modality),
+        audio_alone_accuracy, visual_alone_accuracy (BRFF off), alpha (mean share of audio over clips with both modalities),
+        alpha_per_class.
     """
     truth, predicted = predictions.labels, predictions.predicted
     classes = predictions.result.shape[1]
     result: dict[str, Any] = {
         "clips": len(truth),
         "accuracy": float(accuracy_score(truth, predicted)),
+        "top_k": top_k(classes),
+        "top_k_accuracy": top_k_accuracy(predictions.result, truth, top_k(classes)),
         "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
         "uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)),
@@ -40,6 +45,23 @@ def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[s
     result["alpha"] = mean(alpha[~np.isnan(alpha)])
     result["alpha_per_class"] = [mean(alpha[(truth == c) & ~np.isnan(alpha)]) for c in range(classes)]
     return result
+
+
+def top_k(classes: int) -> int:
+    """Of so many classes, how many answers count; among all of them, the right one always is."""
+    return min(TOP, classes - 1)
+
+
+def top_k_accuracy(result: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """The share of the clips whose class is among the k most probable; of equals the lower number goes first, as in `predicted`.
+
+    Args:
+        result: (n, c); truth: (n,).
+    """
+    own = np.take_along_axis(result, truth[:, None], 1)
+    lower = np.arange(result.shape[1]) < truth[:, None]
+    behind = (own > result) | ((own == result) & ~lower)  # asked this way, an answer that is no number is never right
+    return float(((~behind).sum(1) < k).mean())
 
 
 def branch_accuracy(predictions: Predictions, modality: str) -> float | None:

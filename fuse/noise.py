@@ -27,7 +27,7 @@ def noise(clips: int, features: Features, augment: Sequence[str], generator: tor
 def with_noisy_copies(
     clips: np.ndarray, features: Features, augment: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Tensor]]:
-    """Clips and versions for `evaluate.predict`: every clip clean, and once more as training draws it, the same in every epoch."""
+    """Clips and versions for `predictions.predict`: every clip clean, and once more as training draws it, the same in every epoch."""
     if not augment:
         return clips, {}
     drawn = noise(len(clips), features, augment, torch.Generator().manual_seed(DEV_NOISE_SEED))

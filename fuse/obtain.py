@@ -1,8 +1,9 @@
 """One run of a sweep: trained, chosen on dev, tested and on disk; or the one that is there already."""
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,23 @@ import numpy as np
 import torch
 
 from .condition import CLEAN, Condition
-from .config import RunConfig, starting_points, teachers
+from .config import RunConfig
 from .contribution import contribution
 from .data import Features
-from .evaluate import Predictions, predict
+from .learner import clips_of
 from .lockstep import Training, alone
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
+from .models.own import Builder
 from .models.single import SingleModality
 from .models.table import takes
+from .predictions import Predictions, predict
+from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
-from .train import clips_of, training
+from .standing import Diverged
+from .training import Trained, training
 from .unfinished import FOLDER, Unfinished
 
 
@@ -32,6 +37,7 @@ class Task:
 
     Attributes:
         resume: a run that was killed goes on from its last state; False: such states are thrown away.
+        builders: of models of the user's own, by name.
         executor: how the runs are trained, for their config.json; see `sweep.py`.
     """
 
@@ -42,11 +48,16 @@ class Task:
     provenance: dict[str, Any]
     progress: Progress
     resume: bool = True
+    builders: Mapping[str, Builder] = field(default_factory=dict)
     executor: str = "processes"
+
+    def finished(self, config: RunConfig) -> Run:
+        """The run of a configuration, which is there."""
+        return load_run(self.out / run_name(config, self.features), self.builders.get(config.model))
 
     def untested(self, config: RunConfig) -> list[Condition]:
         """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
-        run = load_run(self.out / run_name(config, self.features))
+        run = self.finished(config)
         mine = dict.fromkeys(c.seen_by(run.streams) for c in self.conditions)
         asked = [c for c in mine if len(c.hidden) < len(run.streams)]
         return [c for c in asked if not run.was_tested(c, self.features.variant_digests)]
@@ -56,7 +67,7 @@ def obtain(config: RunConfig, task: Task) -> Run:
     """The finished run of this configuration, tested under every condition: the one on disk, or a new one."""
     features, out = task.features, task.out
     if is_finished(config, features, out):
-        run = load_run(out / run_name(config, features))
+        run = task.finished(config)
     else:
         run = alone(fresh_run(config, task))
         task.progress.finish(run)
@@ -89,23 +100,45 @@ def fresh_run(config: RunConfig, task: Task) -> Training[Run]:
         features,
         branches=single_models(starts, task.device),
         teachers=single_models(taught, task.device),
+        builder=task.builders.get(config.model),
         device=task.device,
         on_epoch=lambda epoch: task.progress.advance(config, epoch, share),
         unfinished=unfinished,
     )
+    check_finite(trained, config)
+    results, predictions = judge(trained, config, features)
+    origin = origin_of(starts, taught, began, task.executor)
+    run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
+    unfinished.remove()
+    return replace(run, builder=task.builders.get(config.model))
+
+
+def check_finite(trained: Trained, config: RunConfig) -> None:
+    """Raises Diverged where the answers on dev are no numbers, though the loss in training was one: a run can't be kept so."""
+    for epoch in trained.history:
+        if not math.isfinite(epoch["dev_loss"]):
+            raise Diverged(
+                f"{config.model}, seed {config.seed}: the loss on dev is no number in epoch {epoch['epoch']}: try a lower --lr, "
+                "or see what the model answers in evaluation mode"
+            )
+
+
+def judge(trained: Trained, config: RunConfig, features: Features) -> tuple[dict[str, Any], Predictions]:
+    """Scores of a run, and its answers about the test clips: the only look at them, after the epoch was chosen on dev."""
     results: dict[str, Any] = {"best": trained.best}
-    for split in ("dev", "test"):  # the only look at the test split, after the epoch was chosen on dev
+    for split in ("dev", "test"):
         clips = clips_of(features, split, config)
         figures, predictions = test(trained.model, config, features, clips, CLEAN)
         results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
-    seconds = round(time.monotonic() - began, 2)
-    origin: dict[str, Any] = {"branches": {m: run.name for m, run in starts.items()}, "seconds": seconds}
-    origin["executor"] = task.executor
+    return results, predictions
+
+
+def origin_of(starts: Mapping[str, Run], taught: Mapping[str, Run], began_s: float, executor: str) -> dict[str, Any]:
+    """What a run came from, and how, for its config.json."""
+    origin: dict[str, Any] = {"branches": {m: run.name for m, run in starts.items()}}
     if taught:
         origin["teachers"] = {m: run.name for m, run in taught.items()}
-    run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
-    unfinished.remove()
-    return run
+    return origin | {"seconds": round(time.monotonic() - began_s, 2), "executor": executor}
 
 
 def test(

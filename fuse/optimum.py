@@ -10,7 +10,7 @@ A share is that of sound: 0.5 is balance, 1 sound alone. Shapley shares leave [0
 Shape legend: r bootstrap rounds, k ratios.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +134,12 @@ def optimum(family: str, condition: str, ratios: Mapping[str, Answers]) -> Optim
         ratios: the answers of each.
 
     Returns:
-        None for fewer than two ratios, or where they were not tested on the same clips with as many seeds.
+        Over the seeds that all ratios have, where some have more than others. None for fewer than two ratios, for no seed that all
+        have, or where they were not tested on the same clips.
     """
     ordered = sorted(ratios, key=audio_share)
-    answers = [ratios[name] for name in ordered]
-    if len(answers) < 2 or len({len(a.seeds) for a in answers}) > 1:
+    answers = with_as_many_seeds([ratios[name] for name in ordered])
+    if len(answers) < 2 or not answers[0].seeds:
         return None
     if any(not np.array_equal(a.ids, answers[0].ids) for a in answers):
         return None
@@ -156,6 +157,14 @@ def optimum(family: str, condition: str, ratios: Mapping[str, Answers]) -> Optim
         tuple(map(float, shares)),
         (ordered[low], ordered[min(high, len(ordered) - 1)]),
     )
+
+
+def with_as_many_seeds(answers: Sequence[Answers]) -> list[Answers]:
+    """The same of each as they are, where each has as many seeds; else of the seeds that all have."""
+    if len({len(a.seeds) for a in answers}) <= 1:
+        return list(answers)
+    common = sorted(set.intersection(*(set(a.seeds) for a in answers)))
+    return [a.of_seeds([a.seeds.index(seed) for seed in common]) for a in answers]
 
 
 def alone_under(condition: Condition, modality: str, streams: Mapping[str, str]) -> Condition:

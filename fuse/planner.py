@@ -17,13 +17,15 @@ import torch
 from ..store.errors import BmlaError
 from .config import RunConfig
 from .contribution import QUICK_CLIPS
+from .learner import clips_of, set_apart
 from .lockstep import Forward, Training, alone
 from .models.table import takes
 from .obtain import Task
 from .stacked.executor import divided
 from .stacked.group import grouped, stack_of
 from .stacked.stack import run_stacked
-from .train import Trained, clips_of, set_apart, training
+from .stream import Stored
+from .training import Trained, training
 
 WARM, TIMED = 1, 4  # steps
 LONG_S = 2.0  # a measurement ends after so long
@@ -80,7 +82,9 @@ def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, e
     given = "processes" if executor == "auto" else executor
     if len(configs) < 2 or executor == "dask" or not (executor == "auto" or task.progress.talks):
         return Plan(given)
-    together, others, _ = divided(configs, task)
+    if any(isinstance(task.features.stream(m), Stored) for c in configs for m in takes(c.model)):
+        return Plan(given)  # each trial would read them all for their statistics
+    together, others, _ = divided(configs, task.features)
     cores = workers * threads
     tried = [measured(group, task, threads, cores if executor != "processes" else 0) for group in together]
     tried += [measured(group, task, threads, 0) for group in grouped(others)]
@@ -123,7 +127,8 @@ def measured(group: Sequence[RunConfig], task: Task, threads: int, cores: int) -
 
 def trial(config: RunConfig, task: Task) -> Training[Trained]:
     """A training that keeps nothing, from fresh weights."""
-    return training(config, task.features.folded(config.folds, config.fold, config.fold_by), device=task.device)
+    features = task.features.folded(config.folds, config.fold, config.fold_by)
+    return training(config, features, builder=task.builders.get(config.model), device=task.device)
 
 
 def step_seconds(trials: Sequence[Callable[[], Training[Trained]]], task: Task, threads: int) -> float:

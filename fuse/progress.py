@@ -101,7 +101,7 @@ def describe(config: RunConfig) -> str:
     without = f" without {', '.join(config.removed)}" if config.removed else ""
     one = config.model.endswith(("-ao", "-vo")) and config.ratio == "1:1"
     balance = f" + {config.balance}" if config.balance != "none" else ""
-    return f"{config.model}{without}{balance}{'' if one else f' {config.ratio}'} seed {config.seed}"
+    return f"{config.model}{without}{balance}{config.told_tasks}{'' if one else f' {config.ratio}'} seed {config.seed}"
 
 
 def work(config: RunConfig) -> int:

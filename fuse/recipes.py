@@ -14,7 +14,8 @@ from typing import Any
 
 from ..store.errors import UnknownName
 from .balance.table import entry as balance_entry
-from .config import RunConfig, canonical
+from .canonical import canonical
+from .config import RunConfig
 
 TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
 BRANCH = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 0, "batch_size": 32}
@@ -27,7 +28,7 @@ PHASES = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 5, "finetune_lr": 5e-5, "
 UNTRAINED_ANSWERS = {"lambda_audio": 0.0, "lambda_visual": 0.0}
 PICTURES = {**PHASES, "crop": 0.9, "flip": 0.5, "time_mask": 0.4, "mixup": 0.4}
 MODELS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("stconv-ao", "stconv-vo", "bgru-ao", "bgru-vo"), PICTURES),
+    **dict.fromkeys(("stconv-ao", "stconv-vo", "stconv", "bgru-ao", "bgru-vo", "bgru"), PICTURES),
     "balancemla-ao": BRANCH,
     "balancemla-vo": BRANCH,
     "logit-average": {**COMPOSITE, "epochs": 0, "finetune_epochs": 0},

@@ -1,17 +1,14 @@
-"""A sweep's report: one HTML file that needs nothing else, its pictures also as files beside it, and the numbers as JSON.
+"""A sweep's report: one HTML file that needs nothing else (`page`), pictures for papers as files beside it, and the numbers as JSON.
 
 <out>/report.html   <out>/results.json   <out>/figures/*.png and *.svg
 """
 
-import base64
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from ..store.errors import StoreError
 from .facts import Facts
@@ -26,14 +23,12 @@ from .figures import (
     drawing,
     render,
 )
-from .progress import describe
-from .run import Run, write_json
+from .page import render_page
+from .run import write_json
 from .summary import Summary
-from .tables import between, further_tables, percent, records, spread, table_columns
+from .tables import records
 
 FORMAT = 1
-CONFUSED_PAIRS = 12
-LISTED_RUNS = 60
 
 
 def results(summary: Summary, facts: Facts) -> dict[str, Any]:
@@ -81,22 +76,7 @@ def write_report(out: Path, summary: Summary, facts: Facts, provenance: Mapping[
     """
     found = results(summary, facts)
     pictures = draw(summary)
-    html = template().render(
-        dataset=facts.dataset,
-        task=facts.task,
-        summary=summary,
-        best=summary.rows[summary.best],
-        best_run=describe(summary.best_run.config),
-        weighted_run=describe(weighted.config) if (weighted := summary.best_weighted_run) else None,
-        rivals=[summary.rows[i].label for i in summary.rivals],
-        found=found,
-        columns=table_columns(summary.rows),
-        tables=further_tables(summary),
-        pictures={name: data_uri(svg) for name, (svg, _) in pictures.items()},
-        confused=confused_pairs(summary.best_run),
-        provenance={**describe_facts(facts), **describe_runs(summary), **provenance},
-        runs=found["runs"][:LISTED_RUNS],
-    )
+    html = render_page(summary, facts, provenance_of(summary, facts, provenance))
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
         for name, (svg, png) in pictures.items():
@@ -127,18 +107,9 @@ def draw(summary: Summary) -> dict[str, tuple[bytes, bytes]]:
         return {name: (render(f, "svg"), render(f, "png")) for name, f in figures.items() if f is not None}
 
 
-def confused_pairs(run: Run) -> list[dict[str, Any]]:
-    """The pairs of classes that are confused most often: truth, answer, count, share of the truth's clips."""
-    confusion = np.array(run.scores["test"]["confusion"])
-    totals = confusion.sum(1)
-    wrong = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
-    return [
-        {"truth": run.classes[i], "answer": run.classes[j], "count": int(wrong[i, j]), "share": wrong[i, j] / totals[i]}
-        for i, j in pairs
-        if wrong[i, j] > 0
-    ]
+def provenance_of(summary: Summary, facts: Facts, more: Mapping[str, str]) -> dict[str, str]:
+    """Where the numbers come from: lines with a name each."""
+    return {**describe_facts(facts), **describe_runs(summary), **more}
 
 
 def describe_facts(facts: Facts) -> dict[str, str]:
@@ -152,23 +123,17 @@ def describe_facts(facts: Facts) -> dict[str, str]:
 
 
 def describe_runs(summary: Summary) -> dict[str, str]:
-    """Versions and settings that all runs share, and which settings differ."""
-    configs = [run.config.to_dict() for runs in summary.runs for run in runs]
-    versions = {json.dumps(run.document["versions"], sort_keys=True) for runs in summary.runs for run in runs}
+    """Stores, commands, versions and time of the runs, and the settings that all of them share."""
+    runs = [run for of_row in summary.runs for run in of_row]
+    configs = [run.config.to_dict() for run in runs]
+    versions = {json.dumps(run.document["versions"], sort_keys=True) for run in runs}
+    documents = [run.document for run in runs]
+    told = {name: dict.fromkeys(str(d[name]) for d in documents if name in d) for name in ("store", "command")}
+    seconds = [d["seconds"] for d in documents if isinstance(d.get("seconds"), int | float)]
     same = [f"{k} {v}" for k, v in configs[0].items() if all(c[k] == v for c in configs)]
     return {
+        **{f"{name} of the runs": "; ".join(values) for name, values in told.items() if values},
+        "runs": f"{len(runs)}, {sum(seconds) / 60:.1f} minutes of training and testing",
         "settings shared by all runs": ", ".join(same),
         "versions": "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in sorted(versions)),
     }
-
-
-def template() -> Any:
-    """The page, with every value escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "spread": spread, "between": between}
-    return environment.from_string(files(__package__).joinpath("report.html").read_text("utf-8"))
-
-
-def data_uri(svg: bytes) -> str:
-    """A picture inside the page: as an image it can neither run anything nor share names with its neighbours."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

@@ -5,6 +5,7 @@
     <run>/model.safetensors    weights of the best epoch, statistics of the features included
     <run>/test.json            scores on dev and test
     <run>/predictions.parquet  one row a test clip: id, group, label, log-probabilities of every head, alpha
+    <run>/clips.parquet        one row a clip: id, group, split: which clips it was trained on, chosen by and tested with
     <run>/conditions/<condition>.json, .parquet   the same two of the test clips under noise or without a modality
 
 The folder is written under another name and renamed when it is whole; a condition is there when its .json is, which is written last.
@@ -16,8 +17,9 @@ import math
 import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +33,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..store.errors import BmlaError, StoreError, UsageError
+from ..store.sealing import digest_json
+from ..store.spec import StreamSpec
 from .condition import CLEAN, Condition, parse_condition
 from .config import RunConfig
 from .data import Features
-from .evaluate import Predictions, predict
+from .leakage import Leak
 from .models.base import FusionModel, Input
-from .models.table import build, entry, takes
-from .train import Epoch, Trained
+from .models.own import Builder, identity
+from .models.table import OWN, build, entry, takes
+from .predictions import Predictions, predict
+from .run_clips import write_clips
+from .standing import Epoch
+from .stream import Stream
+from .training import Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"
@@ -60,6 +69,7 @@ class Run:
         config: the settings.
         history: one entry an epoch.
         scores: test.json: "best" (the chosen epoch), "dev" and "test".
+        builder: makes the model, where it is the user's own; None: not known, and `model` refuses.
     """
 
     path: Path
@@ -67,6 +77,7 @@ class Run:
     config: RunConfig
     history: list[Epoch]
     scores: dict[str, Any]
+    builder: Builder | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +100,37 @@ class Run:
     def streams(self) -> dict[str, str]:
         """The names of the streams that it was trained on, by modality."""
         return {modality: stream["name"] for modality, stream in self.document["features"]["streams"].items()}
+
+    def seconds(self, modality: str) -> tuple[float, float] | None:
+        """The shortest and the longest clip that it was trained or tested on; None where the run does not say."""
+        span = self.document["features"]["streams"][modality].get("seconds")
+        if isinstance(span, list) and len(span) == 2 and all(type(s) in (int, float) for s in span):
+            return span[0], span[1]
+        return None
+
+    def specification(self, modality: str) -> StreamSpec | None:
+        """What made the features of a modality; None where the run does not say.
+
+        Raises:
+            RunDamaged: it is not the one that the digest stands for.
+        """
+        stream = self.document["features"]["streams"][modality]
+        if stream.get("specification") is None:
+            return None
+        try:
+            spec = StreamSpec.from_dict(stream["specification"])
+        except (StoreError, UsageError, AttributeError, TypeError) as error:
+            raise RunDamaged(f"{self.path}/config.json: the {modality} stream: {first_line(error)}") from error
+        if (spec.digest(), spec.name) != (stream["digest"], stream["name"]):
+            raise RunDamaged(
+                f"{self.path}/config.json: the {modality} stream's specification is not that of its digest"
+            )
+        return spec
+
+    @property
+    def leaks(self) -> tuple[Leak, ...]:
+        """What its features knew of its dev and test clips."""
+        return tuple(Leak(**leak) for leak in self.document["features"].get("leaks", ()))
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -156,16 +198,46 @@ class Run:
         except OSError as error:
             raise StoreError(f"{folder}: cannot write here: {error.strerror or error}") from error
 
+    def weights_digest(self) -> str:
+        """SHA-256 of the file with the weights. Raises RunDamaged where there is none."""
+        try:
+            with (self.path / "model.safetensors").open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RunDamaged(f"{self.path}/model.safetensors: can't be read: {error.strerror or error}") from error
+
+    def digest(self) -> str:
+        """SHA-256 that stands for the trained model: its settings, features, classes and weights. Raises RunDamaged."""
+        features = self.document["features"]
+        parts = [features["digest"], features["streams"], list(self.classes), self.weights_digest()]
+        return digest_json([FORMAT, self.config.to_dict(), *parts])
+
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
-        """The model with its trained weights, in evaluation mode. Raises RunDamaged where the weights do not fit."""
-        streams = self.document["features"]["streams"]
-        inputs = {m: input_of(streams[m]) for m in takes(self.config.model)}
-        model = build(self.config, inputs, len(self.classes))
+        """The model with its trained weights, in evaluation mode.
+
+        Warns where it is the user's own and its source is not what it was.
+
+        Raises:
+            RunDamaged: the weights do not fit.
+            UsageError: it is the user's own, and the run was loaded without its class.
+        """
+        model = build(self.config, self.inputs, len(self.classes), self.builder)
+        if (
+            self.builder is not None
+            and (now := identity(self.builder, self.inputs, len(self.classes))) != self.config.own
+        ):
+            warnings.warn(f"{self.name}: trained with {self.config.own}; what was given is {now}", stacklevel=2)
         try:
             model.load_state_dict(load_file(self.path / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise RunDamaged(f"{self.path}/model.safetensors: can't be used: {first_line(error)}") from error
         return model.to(device).eval()
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What a step of each stream is that the model takes."""
+        streams = self.document["features"]["streams"]
+        return {m: input_of(streams[m]) for m in takes(self.config.model)}
 
     def predict(self, features: Features, split: str = "test", device: torch.device | str = "cpu") -> Predictions:
         """The model's answers about the clips of a split that have one of its modalities.
@@ -196,11 +268,12 @@ def run_name(config: RunConfig, features: Features) -> str:
 
     Settings at their defaults are left out of it, so that one that is added later does not make old runs strangers.
     """
-    parts = [config.model]
+    parts = [config.model.replace(":", "-")]
     parts += ["without-" + "-".join(config.removed)] if config.removed else []
     parts += [config.balance] if config.balance != "none" else []
     parts += [config.ratio.replace(":", "-")] if len(takes(config.model)) == 2 or config.ratio != "1:1" else []
     parts += [f"fold{config.fold}"] if config.folds else []
+    parts += ["with-" + "-".join(config.task_names[1:])] if config.tasks else []
     used = [features.digest, *(features.variant_digests[name] for name in (*config.augment, *config.gate_augment))]
     identity = json.dumps([FORMAT, config.changes(), used], sort_keys=True)
     return "_".join([*parts, f"seed{config.seed}", hashlib.sha256(identity.encode()).hexdigest()[:10]])
@@ -231,8 +304,9 @@ def save_run(
             "dataset": features.dataset,
             "task": features.task,
             "digest": features.digest,
-            "streams": {m: {"name": s.name, **s.input._asdict(), "digest": s.digest} for m, s in streams.items()},
+            "streams": {m: described(features, s) for m, s in streams.items()},
             "notes": list(features.notes),
+            "leaks": [asdict(leak) for leak in features.leaks(takes(config.model))],
         },
         "classes": list(features.classes),
         "parameters": sum(p.numel() for p in trained.model.parameters()),
@@ -255,6 +329,7 @@ def save_run(
             weights = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
             save_file(weights, beside / "model.safetensors")
             write_predictions(beside / "predictions.parquet", predictions)
+            write_clips(beside, features, config.model)
             if not target.exists():  # another process may have finished the same run meanwhile
                 beside.rename(target)
         finally:
@@ -264,11 +339,29 @@ def save_run(
     return load_run(target)
 
 
-def load_run(path: str | Path) -> Run:
+def described(features: Features, stream: Stream) -> dict[str, Any]:
+    """A stream for config.json: what a step is, how long clips are, and all that made the numbers, where a store says so."""
+    lengths = stream.lengths[torch.from_numpy(stream.present)]
+    seconds = [round(float(n) / stream.rate_hz, 3) for n in (lengths.min(), lengths.max())] if len(lengths) else []
+    known = features.specifications.get(stream.name)
+    return {
+        "name": stream.name,
+        **stream.input._asdict(),
+        "digest": stream.digest,
+        "seconds": seconds,
+        **({"specification": known} if known is not None else {}),
+    }
+
+
+def load_run(path: str | Path, model: Builder | None = None) -> Run:
     """Opens a finished run.
 
+    Args:
+        model: the class or function that makes the model, for a run of a model of the user's own; without it, everything can be
+            read but the model can't be used.
+
     Raises:
-        UsageError: there is none at this path.
+        UsageError: there is none at this path, or a class was given for a model of the table.
         RunDamaged: a file of it is missing or can't be believed.
     """
     path = Path(path)
@@ -292,6 +385,8 @@ def load_run(path: str | Path) -> Run:
         )
         if not fits or not 2 <= len(classes) <= LARGEST_CLASSES or not all(isinstance(c, str) for c in classes):
             raise RunDamaged(f"{path}/config.json: the features or classes in it can't be")
+        for leak in document["features"].get("leaks", ()):
+            Leak(**leak)
         history = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
         if not isinstance(scores["test"]["accuracy"], float) or not isinstance(scores["best"]["dev_accuracy"], float):
             raise RunDamaged(f"{path}/test.json: no accuracy in it")
@@ -299,7 +394,9 @@ def load_run(path: str | Path) -> Run:
         raise RunDamaged(
             f"{path}: damaged, remove it to train again: {type(error).__name__} {first_line(error)}"
         ) from error
-    return Run(path, document, config, history, scores)
+    if model is not None and not config.model.startswith(OWN):
+        raise UsageError(f"{path}: {config.model} is a model of the table: no class is needed")
+    return Run(path, document, config, history, scores, model)
 
 
 def input_of(stream: Mapping[str, Any]) -> Input:

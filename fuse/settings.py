@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import PARTS, RunConfig
+from .leakage import leak_lines
 from .models.table import entry
 from .run import Run
 
-NAMED = ("model", "ratio", "balance", *PARTS)  # what every label tells
+NAMED = ("model", "ratio", "balance", *PARTS)  # what every label tells; the ratio only of models that have one
 SHORT = 3  # so many noise variants are named, more are counted
 DIGEST = "features"
 DIGEST_LETTERS = 8
@@ -95,6 +96,8 @@ def setting(config: RunConfig, digest: str, found: dict[tuple[int, int], Run]) -
         missing = sorted(set(range(config.folds)) - set(kept))
         notes.append(f"folds {listed(missing)} of {config.folds} are missing: not every clip was a test clip")
     runs = tuple(run for (seed, _), run in sorted(found.items()) if seed not in dropped)
+    of_folds = {run.config.fold: run for run in runs}  # of one seed: the splits of the others are the same
+    notes += leak_lines(leak for run in of_folds.values() for leak in run.leaks)
     return Setting(config, digest, runs, tuple(notes))
 
 
@@ -112,9 +115,10 @@ def labels(settings: Sequence[Setting]) -> list[Label]:
 
 
 def plain_name(config: RunConfig) -> str:
-    """Model, balance method and what was taken away."""
+    """Model, balance method, what was taken away, and the tasks that it was trained on."""
     balance = f"+{config.balance}" if config.balance != "none" else ""
-    return f"{config.model}{balance}" + (f" without {', '.join(config.removed)}" if config.removed else "")
+    without = f" without {', '.join(config.removed)}" if config.removed else ""
+    return f"{config.model}{balance}{without}{config.told_tasks}"
 
 
 def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], full: bool) -> Label:
@@ -128,7 +132,8 @@ def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], f
 
 
 def facts(setting: Setting) -> dict[str, Any]:
-    fields = {k: v for k, v in setting.config.to_dict().items() if k not in (*NAMED, "seed", "fold")}
+    told = [name for name in NAMED if name != "ratio" or setting.ratio is not None]
+    fields = {k: v for k, v in setting.config.to_dict().items() if k not in (*told, "seed", "fold")}
     return {**fields, DIGEST: setting.digest}
 
 

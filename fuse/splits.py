@@ -66,7 +66,7 @@ def carve(groups: np.ndarray, train: np.ndarray, where: str, share: float) -> np
     return np.flatnonzero(train & np.isin(groups.astype(str), chosen))
 
 
-def fold_splits(units: np.ndarray, folds: int, fold: int) -> np.ndarray:
+def fold_splits(units: np.ndarray, folds: int, fold: int, of_all: np.ndarray | None = None) -> np.ndarray:
     """The splits of one fold of a cross-validation: a fold is test, the one after it dev, all others train.
 
     Units are dealt in turn in the order of a seeded hash, the largest first: the same on every machine, and about as many clips
@@ -74,11 +74,13 @@ def fold_splits(units: np.ndarray, folds: int, fold: int) -> np.ndarray:
 
     Args:
         units: (n,) text; clips of one unit stay together.
+        of_all: (m,) text, the units of all clips that there are, used or not: a clip that fails then moves no other to another fold,
+            and models of different streams have the same folds; None: `units`.
 
     Raises:
         UsageError: fewer units than folds.
     """
-    names, number, counts = np.unique(units.astype(str), return_inverse=True, return_counts=True)
+    names, counts = np.unique((units if of_all is None else of_all).astype(str), return_counts=True)
     if len(names) < folds:
         raise UsageError(
             f"{folds} folds of {len(names)} units ({', '.join(names[:3])}, …): expected at most one a unit"
@@ -86,7 +88,7 @@ def fold_splits(units: np.ndarray, folds: int, fold: int) -> np.ndarray:
     key = [(-int(counts[i]), hashlib.sha256(f"{DEV_SEED}:{names[i]}".encode()).digest()) for i in range(len(names))]
     fold_of = np.empty(len(names), int)
     fold_of[sorted(range(len(names)), key=key.__getitem__)] = np.arange(len(names)) % folds
-    mine = fold_of[number]
+    mine = fold_of[np.searchsorted(names, units.astype(str))]
     result = np.full(len(units), "train", object)
     result[mine == fold] = "test"
     result[mine == (fold + 1) % folds] = "dev"

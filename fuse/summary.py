@@ -23,7 +23,7 @@ from .models.table import takes
 from .optimum import Contribution, Optimum, Worth, alone_under, audio_share, loss_worth, optimum, shapley_worth
 from .run import Run, load_run
 from .settings import Label, Setting, labels, settings_of
-from .statistics import Interval, bootstrap_macro_f1, bootstrap_mean, holm, interval
+from .statistics import Interval, bootstrap_macro_f1, bootstrap_mean, centred, holm, interval
 
 FALSE_ALARM = 0.05
 BALANCED = "1:1"
@@ -40,6 +40,7 @@ class Cell:
         interval, macro_f1_interval: 95 %, over seeds and recordings; see `statistics.py`.
         clips, groups: that it was tested on, and the recordings that they are of.
         macro_f1, weighted_f1, uar: means over seeds.
+        top_k_accuracy: mean accuracy by the top_k most probable classes; None for runs that were tested before there was one.
         audio, visual: mean accuracy of the branches' own heads; audio_alone, visual_alone with BRFF off; None where there is none.
         alpha: mean share of audio.
     """
@@ -54,6 +55,8 @@ class Cell:
     macro_f1_interval: Interval
     weighted_f1: float
     uar: float
+    top_k: int | None
+    top_k_accuracy: float | None
     audio: float | None
     visual: float | None
     audio_alone: float | None
@@ -118,7 +121,8 @@ class Pair:
         clips, groups: that both were tested on.
         seeds: compared with each other.
         difference: in mean accuracy, a - b; interval: 95 %.
-        mcnemar: all seeds pooled; mcnemar_seeds: the least and greatest of single seeds.
+        mcnemar: all seeds pooled; mcnemar_each: of each of `compared`.
+        compared: the seeds, ascending; those of `a` where the two have none in common.
         permutation: whole recordings swapped.
         holm: `permutation`, corrected for all pairs and conditions of the table.
     """
@@ -132,9 +136,15 @@ class Pair:
     difference: float
     interval: Interval
     mcnemar: float
-    mcnemar_seeds: Interval
+    mcnemar_each: tuple[float, ...]
+    compared: tuple[int, ...]
     permutation: float
     holm: float = math.nan
+
+    @property
+    def mcnemar_seeds(self) -> Interval:
+        """The least and the greatest of single seeds."""
+        return min(self.mcnemar_each), max(self.mcnemar_each)
 
     @property
     def told_apart(self) -> bool:
@@ -304,11 +314,13 @@ def make_cell(setting: Setting, condition: str, answers: Answers) -> Cell:
     accuracies = tuple(map(float, right.mean(1)))
     tests = [run.scores_under(condition) for run in setting.runs]
     low, high = interval(bootstrap_mean(right, answers.groups))
-    f1_low, f1_high = interval(bootstrap_macro_f1(answers.predicted, labels, answers.groups))
 
     def over_seeds(score: Any, **options: Any) -> float:
         return statistics.fmean(score(labels, p, zero_division=0, **options) for p in answers.predicted)
 
+    macro_f1 = over_seeds(f1_score, average="macro")
+    f1_rounds = bootstrap_macro_f1(answers.predicted, labels, answers.groups)
+    f1_low, f1_high = interval(centred(f1_rounds, macro_f1))
     return Cell(
         accuracies=accuracies,
         mean=statistics.fmean(accuracies),
@@ -316,10 +328,12 @@ def make_cell(setting: Setting, condition: str, answers: Answers) -> Cell:
         interval=(max(low, 0.0), min(high, 1.0)),
         clips=len(labels),
         groups=len(np.unique(answers.groups)),
-        macro_f1=over_seeds(f1_score, average="macro"),
+        macro_f1=macro_f1,
         macro_f1_interval=(max(f1_low, 0.0), min(f1_high, 1.0)),
         weighted_f1=over_seeds(f1_score, average="weighted"),
         uar=over_seeds(recall_score, average="macro", labels=np.unique(labels)),
+        top_k=next((test["top_k"] for test in tests if "top_k" in test), None),
+        top_k_accuracy=known_mean(tests, "top_k_accuracy"),
         audio=known_mean(tests, "audio_accuracy"),
         visual=known_mean(tests, "visual_accuracy"),
         audio_alone=known_mean(tests, "audio_alone_accuracy"),
@@ -386,7 +400,6 @@ def make_pair(a: int, b: int, condition: str, of_a: Answers, of_b: Answers) -> P
     if both is None:
         return None
     values, groups = difference(*both), both[0].groups
-    single = [mcnemar_p(row) for row in values]
     return Pair(
         a,
         b,
@@ -397,7 +410,8 @@ def make_pair(a: int, b: int, condition: str, of_a: Answers, of_b: Answers) -> P
         difference=float(values.mean()),
         interval=interval(bootstrap_mean(values, groups)),
         mcnemar=mcnemar_p(values),
-        mcnemar_seeds=(min(single), max(single)),
+        mcnemar_each=tuple(mcnemar_p(row) for row in values),
+        compared=both[0].seeds,
         permutation=permutation_p(values, groups),
     )
 

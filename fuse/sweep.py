@@ -1,9 +1,9 @@
 """Many runs over the same features: models x ratios x balance methods x seeds, by one of these executors:
 
     processes   runs side by side, each in a process of few threads (`workers.py`); with one worker, in this process
-    stacked     runs of one architecture in lockstep, in this process (`stacked/`); what does not stack goes to processes
+    stacked     runs of one architecture in lockstep, in this process (`stacked/`)
     dask        runs on a cluster's workers (`cluster.py`)
-    auto        processes or stacked, whichever a few measured steps say is quicker (`planner.py`)
+    auto        processes or stacked, whichever a few measured steps say is quicker (`planner.py`); what does not stack goes to processes
 
 The single-modality models that BalanceMLA starts from, or that a balance method learns from, are runs as well, kept in the same
 folder: every run of the sweep that can share them does, and so does the next sweep.
@@ -17,16 +17,19 @@ import torch
 
 from ..store.errors import BmlaError, UnknownName, UsageError
 from .condition import Condition
-from .config import PARTS, RunConfig, prerequisites
+from .config import PARTS, RunConfig
 from .data import Features
+from .learner import clips_of, set_apart
 from .models.table import takes
 from .obtain import Task, is_finished, obtain
 from .planner import plan
+from .prerequisites import prerequisites
 from .progress import Progress, describe, work
 from .recipes import run_config
 from .run import Run, run_name
 from .stacked.executor import divided, run_stacks
-from .train import Diverged, clips_of, set_apart
+from .stacked.group import check_stacks
+from .standing import Diverged
 from .workers import run_parallel
 
 EXECUTORS = ("auto", "processes", "stacked", "dask")
@@ -116,7 +119,8 @@ def run_sweep(
 
     Raises:
         UnknownName: there is no such executor.
-        UsageError: no configuration; or as `train`, before anything is trained where it can be told.
+        UsageError: no configuration; executor stacked, and a run that does not stack; or as `train`, before anything is trained where
+            it can be told.
         RunsFailed: some could not be trained (their loss became NaN); raised when all others are done.
     """
     task = Task(features, out, tuple(conditions), device, dict(provenance or {}), progress or Progress())
@@ -137,15 +141,13 @@ def train_all(
     if not configs:
         raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
     features, out = task.features, task.out
-    missing = {c: None for config in configs for c in needed(config) if not is_finished(c, features, out)}
+    missing = missing_runs(configs, features, out)
     untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
-    for config in dict.fromkeys([*configs, *missing]):
-        for split in ("train", "dev", "test"):
-            clips = clips_of(features.folded(config.folds, config.fold, config.fold_by), split, config)
-            if split == "train":
-                set_apart(clips, features, config)
+    check_runs([*configs, *missing], features)
+    if executor == "stacked":
+        check_stacks(missing, features)
     reused = [c for c in dict.fromkeys(configs) if c not in missing]
-    planned = plan(list(missing), task, workers, threads, executor)
+    planned = plan(missing, task, workers, threads, executor)
     task.progress.plan(planned.lines)
     task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     failed: dict[RunConfig, str] = {}
@@ -181,7 +183,7 @@ def train_stacked(
     wave: Sequence[RunConfig], task: Task, workers: int, threads: int, failed: Mapping[RunConfig, str]
 ) -> dict[RunConfig, str]:
     """Runs that do not depend on each other: what stacks in stacks, on all cores, the others in processes."""
-    groups, others, reasons = divided(wave, task)
+    groups, others, reasons = divided(wave, task.features)
     for reason in reasons:
         task.progress.say(f"{reason}: does not stack, trained in processes")
     torch.set_num_threads(threads * workers)
@@ -194,12 +196,28 @@ def train_stacked(
     return wrong  # what is left is trained by whoever asks for it
 
 
+def missing_runs(configs: Iterable[RunConfig], features: Features, out: Path) -> list[RunConfig]:
+    """Those that are to be trained, with those that they need, each once."""
+    every = dict.fromkeys(c for config in configs for c in needed(config))
+    return [c for c in every if not is_finished(c, features, out)]
+
+
 def waves_of(configs: Iterable[RunConfig]) -> tuple[list[RunConfig], list[RunConfig]]:
     """Those that start from nothing, and then those that start or learn from others."""
     waves: tuple[list[RunConfig], list[RunConfig]] = ([], [])
     for config in configs:
         waves[bool(prerequisites(config))].append(config)
     return waves
+
+
+def check_runs(configs: Iterable[RunConfig], features: Features) -> None:
+    """Raises UsageError where a run can't be trained on these features: what can be told before anything is trained."""
+    for config in dict.fromkeys(configs):
+        folded = features.folded(config.folds, config.fold, config.fold_by)
+        for split in ("train", "dev", "test"):
+            clips = clips_of(folded, split, config)
+            if split == "train":
+                set_apart(clips, features, config)
 
 
 def needed(config: RunConfig) -> Iterable[RunConfig]:

@@ -4,6 +4,7 @@ The terminal, the page and the files all show these.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..store.errors import StoreError
 from .convergence import Convergence
+from .metrics import TOP
 from .optimum import Contribution, Worth
 from .statistics import Interval
 from .summary import Cell, Pair, Row, Summary
@@ -38,6 +40,11 @@ def spread(cell: Cell) -> str:
     return percent(cell.mean) + (f" ± {100 * cell.std:.1f}" if cell.std is not None else "")
 
 
+def of_folds(row: Row) -> str:
+    """Mean and standard deviation over folds, in per cent: what papers on IEMOCAP's five sessions print."""
+    return percent(row.fold_mean) + (f" ± {100 * row.fold_std:.1f}" if row.fold_std is not None else "")
+
+
 def between(limits: Interval | None) -> str:
     """An interval in per cent."""
     return NONE if limits is None else f"{percent(limits[0])} to {percent(limits[1])}"
@@ -55,9 +62,10 @@ def table_columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
         ("folds", [str(len(row.folds)) if row.folds else NONE for row in rows]),
         ("test acc %", [spread(row.clean) for row in rows]),
         ("95 % interval", [between(row.clean.interval) for row in rows]),
-        ("over folds", [NONE if row.fold_std is None else f"± {100 * row.fold_std:.1f}" for row in rows]),
+        ("mean of folds", [of_folds(row) for row in rows]),
         ("macro F1 %", [percent(row.clean.macro_f1) for row in rows]),
         ("UAR %", [percent(row.clean.uar) for row in rows]),
+        ("top-5 %", [percent(row.clean.top_k_accuracy) if row.clean.top_k == TOP else NONE for row in rows]),
         ("audio head", [percent(row.clean.audio) for row in rows]),
         ("visual head", [percent(row.clean.visual) for row in rows]),
         ("audio alone", [percent(row.clean.audio_alone) for row in rows]),
@@ -215,8 +223,8 @@ def records(summary: Summary) -> dict[str, list[dict[str, Any]]]:
 
 
 def flat_cell(cell: Cell) -> dict[str, Any]:
-    names = ("clips", "groups", "mean", "std", "macro_f1", "weighted_f1", "uar", "audio", "visual", "audio_alone",
-             "visual_alone", "alpha")  # fmt: skip
+    names = ("clips", "groups", "mean", "std", "macro_f1", "weighted_f1", "uar", "top_k", "top_k_accuracy", "audio", "visual",
+             "audio_alone", "visual_alone", "alpha")  # fmt: skip
     plain = {name: getattr(cell, name) for name in names}
     return {**plain, **limits("", cell.interval), **limits("macro_f1_", cell.macro_f1_interval)}
 
@@ -229,6 +237,7 @@ def flat_pair(summary: Summary, pair: Pair) -> dict[str, Any]:
         **{name: getattr(pair, name) for name in names},
         **limits("", pair.interval),
         **limits("mcnemar_seeds_", pair.mcnemar_seeds),
+        "mcnemar_each": dict(zip(map(str, pair.compared), pair.mcnemar_each, strict=True)),
     }
 
 
@@ -244,6 +253,8 @@ def flat_contribution(c: Contribution) -> dict[str, Any]:
         "best_ratio": best.best if best else None,
         "ratio_low": best.interval[0] if best else None,
         "ratio_high": best.interval[1] if best else None,
+        "ratio_share": best.share if best else None,
+        **limits("ratio_share_", best.share_interval if best else None),
         **values,
         "verdict": c.verdict,
     }
@@ -269,7 +280,9 @@ def write_csv(folder: Path, summary: Summary) -> list[Path]:
                 with path.open("w", encoding="utf-8", newline="") as file:
                     writer = csv.DictWriter(file, list(lines[0]))
                     writer.writeheader()
-                    writer.writerows(lines)
+                    writer.writerows(
+                        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in line.items()} for line in lines
+                    )
                 written.append(path)
     except OSError as error:
         raise StoreError(f"{folder}: cannot write tables here: {error.strerror or error}") from error

@@ -46,7 +46,8 @@ class Unfinished:
     def write(self, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
         """Replaces the state. Tensors of any device; the document is plain JSON."""
         self.path.mkdir(parents=True, exist_ok=True)
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        # Copies: what several tasks share stands under the name of each, and safetensors takes no memory twice.
+        plain = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
         beside = self.path / f"{NAME}.new"
         save_file(plain, beside, {"document": json.dumps(document)})
         beside.replace(self.path / NAME)
@@ -60,6 +61,15 @@ class Unfinished:
                 return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
+
+    def document(self) -> dict[str, Any] | None:
+        """That of `read`, without a look at the tensors."""
+        try:
+            with safe_open(self.path / NAME, framework="pt") as file:
+                found = json.loads(file.metadata()["document"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

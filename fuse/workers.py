@@ -18,11 +18,12 @@ from torch import multiprocessing
 
 from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent
-from .config import RunConfig, starting_points
+from .config import RunConfig
 from .obtain import Task, obtain
+from .prerequisites import starting_points
 from .progress import Progress
 from .run import load_run
-from .train import Diverged
+from .standing import Diverged
 
 
 def run_parallel(

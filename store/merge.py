@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from .clips import ClipTable
-from .errors import StoreMismatch
+from .errors import StoreError, StoreMismatch
 from .ledger import Entry, Failure
 from .quality import row_of
 from .shard import ClipFeatures, read_part
@@ -88,7 +88,11 @@ class ShardReader:
 
 
 def failure_of(entry: Entry, clip: str) -> Failure:
-    return next(f for f in entry.failures if f.clip == clip)
+    """Raises StoreError where the entry has no record of a clip without features."""
+    for failure in entry.failures:
+        if failure.clip == clip:
+            return failure
+    raise StoreError(f"ledger entry of shard {entry.shard}: damaged: clip {clip} has neither features nor a failure")
 
 
 def create_from(store: Store, clips: ClipTable, target: Path) -> Store:

@@ -16,6 +16,7 @@ from .sealing import digest_json
 STREAM_NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9_-]*)+(@[a-z0-9][a-z0-9=._,-]*)?")
 MODALITIES = ("audio", "visual", "audio-visual")
 DTYPES = ("float16", "float32", "uint8")
+SHOWN = 200  # letters of a value in a message: some hold a bit a clip
 LARGEST_FEATURE = 1 << 26  # numbers a step: a colour picture of 4,700 x 4,700 pixels
 
 
@@ -112,5 +113,5 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             lines += differences(left, right, f"{name}.")
         elif left != right:
-            lines.append(f"{name}: {left!r} here, {right!r} there")
+            lines.append(f"{name}: {left!r:.{SHOWN}} here, {right!r:.{SHOWN}} there")
     return lines

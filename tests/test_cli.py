@@ -99,3 +99,24 @@ def test_store_is_found_when_it_is_the_only_one(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert "a.zarr" in result.output
     assert str(Path("stores/b.zarr")) in result.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_a_completion_script(shell):
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert "_BMLA_COMPLETE" in result.output
+
+
+def test_completion_knows_commands_options_and_names():
+    def complete(line):
+        environment = {"_BMLA_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        result = CliRunner().invoke(main, [], env=environment, prog_name="bmla", complete_var="_BMLA_COMPLETE")
+        return [word.partition(",")[2] for word in result.output.split()]
+
+    assert complete("bmla fu") == ["fuse"]
+    assert "--ratio" in complete("bmla fuse --ra")
+    assert complete("bmla fuse --model balancemla-a") == ["balancemla-ao"]
+    assert complete("bmla fuse --model concat,balancemla-a") == ["concat,balancemla-ao"]
+    assert "ogm-ge" in complete("bmla fuse --balance og")
+    assert "audio.hubert" in complete("bmla extract --stream audio.hu")

@@ -14,9 +14,7 @@ Shape legend: V views, F frames of a view, S side, K layers kept.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from math import ceil, floor
-from typing import Any
 
 import numpy as np
 import soxr
@@ -25,12 +23,12 @@ from torch.nn.functional import interpolate
 
 from ..upstreams.avbert import AUDIO, VISUAL, AvBertConfig
 from ..upstreams.loading import Loaded
-from .base import FRAME_RATE_HZ, SAMPLE_RATE_HZ, Both, Crops, CropsAndSound, Features, Pictures, Sight, Sound, frames_of
-from .device import DeviceBatch, computing, describe_precision, in_batches, pick_device
+from .base import FRAME_RATE_HZ, SAMPLE_RATE_HZ, Crops, Pictures, Sight, Sound
+from .device import DeviceBatch, in_batches
 from .finite import check_sound
-from .hidden import describe_layers, finish_by_length, kept
 from .parameters import SpeechOptions
 from .spectra import stretched_log_mel
+from .whole_clip import Whole, WholeClipEncoder, WholeClipInput
 
 SOUND_HZ = 44_100
 LEAST_SAMPLES = 16_385  # shorter sound is filled with zeros, before it is resampled
@@ -44,19 +42,16 @@ PICTURES = "short side by nearest pixel, three square cuts, (x / 255 - 0.45) / 0
 
 
 @dataclass(frozen=True)
-class AvBertInput:
+class AvBertInput(WholeClipInput):
     """A clip's spectra (V, 1, M, C), its pictures brought to size, or both."""
 
     config: AvBertConfig
 
-    def prepare(self, clip: Sound | Sight | Pictures | Both) -> np.ndarray | Crops:
-        """Raises MediaError for a clip without sound, or with samples that are no numbers."""
-        if isinstance(clip, Both):
-            frames = len(clip.sight.frames)
-            return CropsAndSound(self.sized(clip.sight), clip.sight.valid, self.spectra(clip.sound, frames))
-        if isinstance(clip, Sound):
-            return self.spectra(clip, frames_of(len(clip.samples) / SAMPLE_RATE_HZ))
+    def shown(self, clip: Sight | Pictures) -> Crops:
         return Crops(self.sized(clip), clip.valid)
+
+    def heard(self, clip: Sound, frames: int) -> np.ndarray:
+        return self.spectra(clip, frames)
 
     def sized(self, clip: Sight | Pictures) -> np.ndarray:
         """(T, H, W, 3) uint8 whose shorter side is S."""
@@ -81,79 +76,40 @@ class AvBertInput:
         return np.stack(views)[:, None]
 
 
-class AvBertEncoder:
-    """See the module.
+class AvBertEncoder(WholeClipEncoder):
+    """See the module and `whole_clip.WholeClipEncoder`. One clip after the other: its views fill a batch."""
 
-    Args:
-        loaded: see `upstreams.loading.open_upstream`.
-        takes: "sound", "pictures" or "sound+pictures".
-        device: such as "cpu" or "cuda:0".
-
-    Raises:
-        UsageError: for a layer that the model has not.
-    """
-
-    dtype = "float16"
-    waits = None  # a batch of clips is gathered by length in `finish`
-
-    def __init__(self, loaded: Loaded, takes: str, options: SpeechOptions, device: str = "cpu"):
-        self.takes, self.loaded, self.options = takes, loaded, options
+    def __init__(self, loaded: Loaded, takes: str, options: SpeechOptions, device: str = "cpu", compiled: bool = False):
         self.config: AvBertConfig = loaded.model.config
-        self.last: int = self.config.layers
-        self.layers = options.layers(self.last)
         of_one = self.config.views + 1
-        self.length = {"sound": of_one, "pictures": CUTS * of_one}.get(takes, 2 * CUTS * of_one)
-        self.rate_hz = self.length / CLIP_S
-        self.frame_law = f"T = {self.length}, whatever the clip's length"
-        self.feature_shape: tuple[int, ...] = (*((len(self.layers),) if options.several else ()), self.config.width)
-        self.preparer = AvBertInput(self.config)
-        self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_VIEWS)
-        self.model: Any = loaded.model.to(self.device)
-
-    def steps(self, duration_s: float) -> int:
-        return self.length
-
-    def describe(self) -> dict[str, Any]:
-        hears, sees = "sound" in self.takes, "pictures" in self.takes
         view_s = round(self.config.frames * EVERY / AT_HZ, 3)
-        return {
-            "weights": self.loaded.weights,
-            "parameters": {
-                "modality": "audio-visual" if hears and sees else "audio" if hears else "visual",
-                **describe_layers(self.options, self.layers, self.last),
-                "views": f"a summary and {self.config.views} of {view_s} s, evenly over the clip",
-                **({"sound": SOUND} if hears else {}),
-                **({"pictures": PICTURES} if sees else {}),
-                **describe_precision(self.options.precision),
-            },
-            "versions": {name: metadata.version(name) for name in ("torch", "soxr")},
-        }
-
-    def finish(self, prepared: Sequence[Any]) -> list[Features]:
-        """One clip after the other: its views fill a batch. Raises MediaError for features that are not finite in float16."""
-        one_by_one = DeviceBatch(1)
-        alike = [1] * len(prepared)
-        return finish_by_length(
-            prepared, alike, [None] * len(prepared), self._forward, one_by_one, self.options.precision
+        whole = Whole(
+            last=self.config.layers,
+            width=self.config.width,
+            steps={"sound": of_one, "pictures": CUTS * of_one}.get(takes, 2 * CUTS * of_one),
+            spans_s=CLIP_S,
+            batch=1,
+            ways=("heard", "seen", "single", "multi"),
+            parameters={"views": f"a summary and {self.config.views} of {view_s} s, evenly over the clip"},
+            sound=SOUND,
+            pictures=PICTURES,
+            libraries=("torch", "soxr"),
         )
+        super().__init__(loaded, takes, options, AvBertInput(self.config), whole, device, compiled)
+        self.views = DeviceBatch(BATCH_VIEWS)
 
-    def _forward(self, clips: Sequence[Any], precision: str) -> np.ndarray:
-        """One clip -> (1, T, D) or (1, T, K, D); float32."""
-        (clip,) = clips
-        with computing(precision, self.device):
-            heard = seen = None
-            if "sound" in self.takes:
-                spectra = torch.from_numpy(clip.sound if isinstance(clip, CropsAndSound) else clip).to(self.device)
-                heard = self.model.single(self.model.heard(spectra)[None], AUDIO)  # (1, 1 + V, D) each
-            if "pictures" in self.takes:
-                seen = self.model.single(self._seen(clip.images), VISUAL)  # (CUTS, 1 + V, D) each
-            if heard and seen:
-                hidden = self.model.multi(seen[-1], heard[-1].expand(CUTS, -1, -1))
-            else:
-                hidden = seen or heard
-            hidden = [state.transpose(0, 1).flatten(0, 1)[None] for state in hidden]  # the cuts of a step side by side
-            return kept(hidden, self.layers, self.options.several)
+    def _hidden(self, sounds: Sequence[np.ndarray] | None, pictures: Sequence[np.ndarray] | None) -> list[torch.Tensor]:
+        heard = seen = None
+        if sounds is not None:
+            spectra = torch.from_numpy(sounds[0]).to(self.device)
+            heard = self.call.single(self.call.heard(spectra)[None], AUDIO)  # (1, 1 + V, D) each
+        if pictures is not None:
+            seen = self.call.single(self._seen(pictures[0]), VISUAL)  # (CUTS, 1 + V, D) each
+        if heard and seen:
+            hidden = self.call.multi(seen[-1], heard[-1].expand(CUTS, -1, -1))
+        else:
+            hidden = seen or heard or []
+        return [state.transpose(0, 1).flatten(0, 1)[None] for state in hidden]  # the cuts of a step side by side
 
     def _seen(self, images: np.ndarray) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (CUTS, V, D) tokens."""
@@ -163,7 +119,7 @@ class AvBertEncoder:
             for top, left in cuts(images.shape[1], images.shape[2], self.config.side)
             for frames in self._frames(len(images))
         ]
-        tokens = in_batches(lambda part: self._tokens(pictures, part), wanted, self.batch)
+        tokens = in_batches(lambda part: self._tokens(pictures, part), wanted, self.views)
         return torch.stack(tokens).view(CUTS, self.config.views, -1)
 
     def _frames(self, count: int) -> Iterator[torch.Tensor]:
@@ -177,7 +133,7 @@ class AvBertEncoder:
         side = self.config.side
         views = [pictures[frames, top : top + side, left : left + side] for top, left, frames in wanted]
         x = torch.stack(views).permute(0, 4, 1, 2, 3).to(self.device)  # (N, 3, F, S, S)
-        return self.model.seen((x.float() / 255 - MEAN) / DEVIATION)
+        return self.call.seen((x.float() / 255 - MEAN) / DEVIATION)
 
 
 def span(config: AvBertConfig) -> float:

@@ -24,7 +24,7 @@ from ..faces.crops import cropped
 from ..faces.policy import MouthCrop
 from ..upstreams.loading import Loaded
 from .base import FRAME_RATE_HZ, Both, Crops, CropsAndSound, Features, Sight, Sound, frames_of, samples_of
-from .device import DeviceBatch, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision, pick_device
 from .filterbank import FRAME, stacked_filterbank, steps_of_sound
 from .finite import check_sound
 from .hidden import describe_layers, finish_by_length, kept
@@ -69,6 +69,7 @@ class AvHubertEncoder:
         takes: one of TAKES.
         options: with a crop where it sees.
         device: such as "cpu" or "cuda:0".
+        compiled: see `device.Compiled`.
 
     Raises:
         UsageError: for a layer that the model has not.
@@ -78,7 +79,14 @@ class AvHubertEncoder:
     waits = None  # a batch of clips is gathered by length in `finish`
     rate_hz = float(FRAME_RATE_HZ)
 
-    def __init__(self, loaded: Loaded, takes: str, options: SpeechOptions | AvHubertSightOptions, device: str = "cpu"):
+    def __init__(
+        self,
+        loaded: Loaded,
+        takes: str,
+        options: SpeechOptions | AvHubertSightOptions,
+        device: str = "cpu",
+        compiled: bool = False,
+    ):
         self.takes, self.loaded, self.options = takes, loaded, options
         config: Any = loaded.model.config
         self.last: int = config.layers
@@ -90,7 +98,7 @@ class AvHubertEncoder:
         self.preparer = AvHubertInput(takes, getattr(self, "crop", None))
         self.device = pick_device(device)
         self.batch = DeviceBatch(BATCH_STEPS)
-        self.model = loaded.model.to(self.device)
+        self.call = called(loaded.model.to(self.device), compiled)
 
     def steps(self, duration_s: float) -> int:
         return frames_of(duration_s) if "sight" in self.takes else steps_of_sound(samples_of(duration_s))
@@ -124,7 +132,7 @@ class AvHubertEncoder:
         if video is not None:
             video = (video.float() / 255 - MEAN) / DEVIATION
         with computing(precision, self.device):
-            return kept(self.model(audio, video, self.layers[-1]), self.layers, self.options.several)
+            return kept(self.call(audio, video, self.layers[-1]), self.layers, self.options.several)
 
     def _tensor(self, parts: list[np.ndarray], of: str) -> torch.Tensor | None:
         return torch.from_numpy(np.stack(parts)).to(self.device) if of in self.takes else None

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,10 @@ class Compiled:
         return self.network(*inputs, **named)
 
 
-def called(network: Any, compiled: bool) -> Any:
-    """What to call in place of a network."""
+def called(network: Any, compiled: bool, *ways: str) -> Any:
+    """What to call in place of a network. Of one with several ways in, its methods of these names, each for itself."""
+    if ways:
+        return SimpleNamespace(**{way: called(getattr(network, way), compiled) for way in ways})
     return Compiled(network) if compiled else network
 
 

@@ -12,8 +12,6 @@ Shape legend: K layers kept, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +19,11 @@ from torch.nn.functional import interpolate
 
 from ..upstreams.loading import Loaded
 from ..upstreams.mavil import MavilConfig, pool
-from .base import FRAME_RATE_HZ, Both, Crops, CropsAndSound, Features, Pictures, Sight, Sound
-from .device import DeviceBatch, computing, describe_precision, pick_device
+from .base import FRAME_RATE_HZ, Crops, Pictures, Sight, Sound
 from .finite import check_sound
-from .hidden import describe_layers, finish_by_length, kept
 from .parameters import SpeechOptions
 from .spectra import FRAME, kaldi_log_mel
+from .whole_clip import Whole, WholeClipEncoder, WholeClipInput
 
 PICTURES_HZ = 2
 CLIP_S = 10.0
@@ -37,21 +34,17 @@ PICTURES = "8 at 2 Hz, 224 x 224 bilinear, ImageNet's mean and deviation"
 
 
 @dataclass(frozen=True)
-class MavilInput:
+class MavilInput(WholeClipInput):
     """A clip's spectrum (columns, bands), its few pictures, or both."""
 
     config: MavilConfig
 
-    def prepare(self, clip: Sound | Sight | Pictures | Both) -> np.ndarray | Crops:
-        """Raises MediaError for sound shorter than one frame, or with samples that are no numbers."""
-        if isinstance(clip, Sound):
-            return self.spectrum(clip)
-        sight = clip.sight if isinstance(clip, Both) else clip
-        shown = shown_frames(len(sight.frames), self.config.frames)
-        images, valid = sight.frames[shown], sight.valid[shown]
-        return (
-            CropsAndSound(images, valid, self.spectrum(clip.sound)) if isinstance(clip, Both) else Crops(images, valid)
-        )
+    def shown(self, clip: Sight | Pictures) -> Crops:
+        frames = shown_frames(len(clip.frames), self.config.frames)
+        return Crops(clip.frames[frames], clip.valid[frames])
+
+    def heard(self, clip: Sound, frames: int) -> np.ndarray:
+        return self.spectrum(clip)
 
     def spectrum(self, clip: Sound) -> np.ndarray:
         check_sound(clip.samples, FRAME)
@@ -63,77 +56,38 @@ class MavilInput:
         return ((filled - filled.mean()) / (2 * filled.std(ddof=1))).astype(np.float32)
 
 
-class MavilEncoder:
-    """See the module.
+class MavilEncoder(WholeClipEncoder):
+    """See the module and `whole_clip.WholeClipEncoder`."""
 
-    Args:
-        loaded: see `upstreams.loading.open_upstream`.
-        takes: "sound", "pictures" or "sound+pictures".
-        device: such as "cpu" or "cuda:0".
-
-    Raises:
-        UsageError: for a layer that the model has not.
-    """
-
-    dtype = "float16"
-    waits = None  # a batch of clips is gathered by length in `finish`
-    rate_hz = 1 / CLIP_S
-    frame_law = "T = 1, whatever the clip's length"
-
-    def __init__(self, loaded: Loaded, takes: str, options: SpeechOptions, device: str = "cpu"):
-        self.takes, self.loaded, self.options = takes, loaded, options
-        config: Any = loaded.model.config
-        self.joint = "+" in takes
-        self.last: int = config.layers_av if self.joint else config.layers
-        self.layers = options.layers(self.last)
-        width = config.width * (2 if self.joint else 1)
-        self.feature_shape: tuple[int, ...] = (*((len(self.layers),) if options.several else ()), width)
-        self.side: int = config.side
-        self.preparer = MavilInput(config)
-        self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_CLIPS)
-        self.model: Any = loaded.model.to(self.device)
-
-    def steps(self, duration_s: float) -> int:
-        return 1
-
-    def describe(self) -> dict[str, Any]:
-        hears, sees = "sound" in self.takes, "pictures" in self.takes
-        return {
-            "weights": self.loaded.weights,
-            "parameters": {
-                "modality": "audio-visual" if self.joint else "audio" if hears else "visual",
-                **describe_layers(self.options, self.layers, self.last),
-                "pooling": "mean over patches" + (", sound and sight side by side" if self.joint else ""),
-                **({"sound": SOUND} if hears else {}),
-                **({"pictures": PICTURES} if sees else {}),
-                **describe_precision(self.options.precision),
-            },
-            "versions": {name: metadata.version(name) for name in ("torch",)},
-        }
-
-    def finish(self, prepared: Sequence[Any]) -> list[Features]:
-        """Clips share batches: all are of one size. Raises MediaError for features that are not finite in float16."""
-        alike = [1] * len(prepared)
-        return finish_by_length(
-            prepared, alike, [None] * len(prepared), self._forward, self.batch, self.options.precision
+    def __init__(self, loaded: Loaded, takes: str, options: SpeechOptions, device: str = "cpu", compiled: bool = False):
+        config: MavilConfig = loaded.model.config
+        self.joint, self.side = "+" in takes, config.side
+        whole = Whole(
+            last=config.layers_av if self.joint else config.layers,
+            width=config.width * (2 if self.joint else 1),
+            steps=1,
+            spans_s=CLIP_S,
+            batch=BATCH_CLIPS,
+            ways=("audio", "video", "both"),
+            parameters={"pooling": "mean over patches" + (", sound and sight side by side" if self.joint else "")},
+            sound=SOUND,
+            pictures=PICTURES,
+            libraries=("torch",),
         )
+        super().__init__(loaded, takes, options, MavilInput(config), whole, device, compiled)
 
-    def _forward(self, clips: Sequence[Any], precision: str) -> np.ndarray:
-        """B clips -> (B, 1, D) or (B, 1, K, D); float32."""
+    def _hidden(self, sounds: Sequence[np.ndarray] | None, pictures: Sequence[np.ndarray] | None) -> list[torch.Tensor]:
+        heard = seen = None
         last = None if self.joint else self.layers[-1]
-        with computing(precision, self.device):
-            heard = seen = None
-            if "sound" in self.takes:
-                spectra = np.stack([clip.sound if isinstance(clip, CropsAndSound) else clip for clip in clips])
-                heard = self.model.audio(torch.from_numpy(spectra)[:, None].to(self.device), last)
-            if "pictures" in self.takes:
-                seen = self.model.video(torch.stack([self._pictures(clip.images) for clip in clips]), last)
-            if heard and seen:
-                hidden = self.model.both(heard[-1], seen[-1])
-            else:
-                hidden = [pool(state) for state in seen or heard or ()]
-            return kept([state[:, None] for state in hidden], self.layers, self.options.several)
+        if sounds is not None:
+            heard = self.call.audio(torch.from_numpy(np.stack(sounds))[:, None].to(self.device), last)
+        if pictures is not None:
+            seen = self.call.video(torch.stack([self._pictures(images) for images in pictures]), last)
+        if heard and seen:
+            hidden = self.call.both(heard[-1], seen[-1])
+        else:
+            hidden = [pool(state) for state in seen or heard or ()]
+        return [state[:, None] for state in hidden]
 
     def _pictures(self, images: np.ndarray) -> torch.Tensor:
         """(F, H, W, 3) uint8 -> (3, F, S, S)."""

@@ -177,24 +177,24 @@ def _avhubert(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .avhubert import AvHubertEncoder
 
-    loaded = open_upstream(request.model, "avhubert", request.weights)
-    return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    loaded = open_upstream(request.model, "avhubert", request.weights, request.device)
+    return AvHubertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _avbert(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .avbert import AvBertEncoder
 
-    loaded = open_upstream(request.model, "avbert", request.weights)
-    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    loaded = open_upstream(request.model, "avbert", request.weights, request.device)
+    return AvBertEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _mavil(request: Request) -> "Encoder":
     from ..upstreams.loading import open_upstream
     from .mavil import MavilEncoder
 
-    loaded = open_upstream(request.model, "mavil", request.weights)
-    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device)
+    loaded = open_upstream(request.model, "mavil", request.weights, request.device)
+    return MavilEncoder(loaded, TABLE[request.stream].takes, request.options, request.device, request.compiled)
 
 
 def _roi(request: Request) -> "Encoder":

@@ -41,15 +41,24 @@ def cropped(clip: Sight, crop: FaceCrop | MouthCrop) -> np.ndarray:
     Raises:
         UsageError: nothing but the box of the mouth is known of the clip, and the crop is not of the mouth.
     """
+    return _crops(clip.frames, squares(clip, crop), crop)
+
+
+def squares(clip: Sight, crop: FaceCrop | MouthCrop) -> list[np.ndarray]:
+    """Where the crops lie: of each frame a (2, 3) matrix, from the crop's pixels (edges, 0 to size) to the picture's.
+
+    Raises:
+        UsageError: as `cropped`.
+    """
     if isinstance(crop, MouthCrop) and clip.mouth_boxes is not None:
-        return fixed_mouth_crop(clip.frames, clip.mouth_boxes, crop)
+        return _level_squares(clip.frames, clip.mouth_boxes, _as_laid(crop))
     if clip.mouth_boxes is not None and np.isnan(clip.boxes).all():
         raise UsageError("crop: the clip has a fixed box of its mouth alone; a crop of the face needs a face_box")
     if isinstance(crop, MouthCrop):
-        return mouth_crop(clip.frames, clip.landmarks, crop)
+        return _mouth_squares(clip.frames, clip.landmarks, crop)
     if crop.align == "similarity":
-        return aligned_face_crop(clip.frames, clip.landmarks, crop)
-    return face_crop(clip.frames, clip.boxes, crop)
+        return _aligned_squares(clip.frames, clip.landmarks, crop)
+    return _level_squares(clip.frames, clip.boxes, crop)
 
 
 def face_crop(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop = FACE_CROP) -> np.ndarray:
@@ -62,6 +71,10 @@ def face_crop(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop = FACE_CROP)
     Returns:
         (T, size, size, 3) uint8 RGB, or (T, size, size) in grey.
     """
+    return _crops(frames, _level_squares(frames, boxes, crop), crop)
+
+
+def _level_squares(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop) -> list[np.ndarray]:
     _check(frames, boxes, (4,), "boxes")
     corners = boxes.astype(np.float64).reshape(-1, 2, 2)
     longer = (corners[:, 1] - corners[:, 0]).max(axis=1)
@@ -69,8 +82,7 @@ def face_crop(frames: np.ndarray, boxes: np.ndarray, crop: FaceCrop = FACE_CROP)
         raise UsageError(f"crop: the box of frame {int(np.argmin(longer))} has no area")
     side = longer * (1 + 2 * crop.margin)
     place = smooth(np.column_stack([corners.mean(axis=1), side]), crop.sigma_frames)  # (T, 3)
-    upright = [_place(centre, side, 0.0, crop.size_px) for *centre, side in place]
-    return _crops(frames, upright, crop)
+    return [_place(centre, side, 0.0, crop.size_px) for *centre, side in place]
 
 
 def aligned_face_crop(frames: np.ndarray, landmarks: np.ndarray, crop: FaceCrop) -> np.ndarray:
@@ -83,15 +95,18 @@ def aligned_face_crop(frames: np.ndarray, landmarks: np.ndarray, crop: FaceCrop)
     Returns:
         (T, size, size, 3) uint8 RGB, or (T, size, size) in grey.
     """
+    return _crops(frames, _aligned_squares(frames, landmarks, crop), crop)
+
+
+def _aligned_squares(frames: np.ndarray, landmarks: np.ndarray, crop: FaceCrop) -> list[np.ndarray]:
     _check(frames, landmarks, (POINTS, 2), "landmarks")
     points = landmarks.astype(np.float64) + 0.5  # dlib names pixels; their middles are meant
     place = smooth(np.column_stack([points[:, RIGID].mean(axis=1), alignment(points)]), crop.sigma_frames)  # (T, 4)
     side = BOX_SIDE * (1 + 2 * crop.margin)
-    matrices = [
+    return [
         _place((x - BOX_DOWN * s, y + BOX_DOWN * c), side * np.hypot(c, s), np.arctan2(s, c), crop.size_px)
         for x, y, c, s in place
     ]
-    return _crops(frames, matrices, crop)
 
 
 def mouth_crop(frames: np.ndarray, landmarks: np.ndarray, crop: MouthCrop = MOUTH_CROP) -> np.ndarray:
@@ -104,16 +119,19 @@ def mouth_crop(frames: np.ndarray, landmarks: np.ndarray, crop: MouthCrop = MOUT
     Returns:
         (T, size, size) uint8, or (T, size, size, 3) in colour.
     """
+    return _crops(frames, _mouth_squares(frames, landmarks, crop), crop)
+
+
+def _mouth_squares(frames: np.ndarray, landmarks: np.ndarray, crop: MouthCrop) -> list[np.ndarray]:
     _check(frames, landmarks, (POINTS, 2), "landmarks")
     points = landmarks.astype(np.float64) + 0.5  # dlib names pixels; their middles are meant
     turn = alignment(points)  # (T, 2): eye distance times cosine and sine, which may be averaged where angles may not
     place = smooth(np.column_stack([points[:, MOUTH].mean(axis=1), turn]), crop.sigma_frames)  # (T, 4)
     turned = crop.align == "similarity"
-    matrices = [
+    return [
         _place((x, y), crop.width * np.hypot(c, s), np.arctan2(s, c) if turned else 0.0, crop.size_px)
         for x, y, c, s in place
     ]
-    return _crops(frames, matrices, crop)
 
 
 def fixed_mouth_crop(frames: np.ndarray, boxes: np.ndarray, crop: MouthCrop) -> np.ndarray:
@@ -128,7 +146,12 @@ def fixed_mouth_crop(frames: np.ndarray, boxes: np.ndarray, crop: MouthCrop) -> 
     Returns:
         (T, size, size) uint8, or (T, size, size, 3) in colour.
     """
-    return face_crop(frames, boxes, FaceCrop(crop.size_px, margin=0.0, sigma_frames=0.0, colour=crop.colour))
+    return face_crop(frames, boxes, _as_laid(crop))
+
+
+def _as_laid(crop: MouthCrop) -> FaceCrop:
+    """The policy of a box that is taken as it was laid."""
+    return FaceCrop(crop.size_px, margin=0.0, sigma_frames=0.0, colour=crop.colour)
 
 
 def boxes_of(landmarks: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ def fill_gaps(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     Returns:
         (T, ...) in the dtype of `values`.
     """
+    if valid.all():
+        return values.copy()
     known = np.flatnonzero(valid)
     frames = np.arange(len(values))
     flat = values[known].reshape(len(known), -1)

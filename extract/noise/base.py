@@ -56,7 +56,7 @@ class Context:
         from .recording import Recording
 
         if self.file is None:
-            raise UsageError("noise file=: no noise file was given; give the path of a recording of noise")
+            raise UsageError("noise file=: no noise file was given; name a recording of noise: --noise-file PATH")
         return Recording(self.file)
 
     @cached_property

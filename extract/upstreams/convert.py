@@ -26,6 +26,7 @@ def convert(
     target: Path,
     tell: Callable[[str], None],
     upstreams: Mapping[str, Upstream] = UPSTREAMS,
+    every_key: bool = False,
 ) -> Match:
     """Writes the safetensors file.
 
@@ -33,6 +34,7 @@ def convert(
         name: which published model it is.
         target: the file to write.
         tell: gets the report line by line, also where the conversion fails.
+        every_key: see `match.report_lines`.
 
     Raises:
         WeightsNotFound, UsageError, BmlaError: the checkpoint can't be read or is not this model; nothing is written.
@@ -42,7 +44,7 @@ def convert(
         raise UsageError(f"{target}: there is something already: remove it, or name another file with --out")
     read = read_checkpoint(checkpoint)
     found = match(read, upstream)
-    for line in report_lines(found):
+    for line in report_lines(found, every_key):
         tell(line)
     if not found.fits:
         raise BmlaError(f"{read.name}: is not {name} as published: {problem(found)}; nothing was written")

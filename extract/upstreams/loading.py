@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,13 +32,17 @@ class Loaded:
     weights: dict[str, Any]
 
 
-def open_upstream(model: str | None, family: str, folders: Sequence[Path]) -> Loaded:
-    """Loads a model from this machine alone.
+_in_use: "WeakValueDictionary[tuple[object, ...], Loaded]" = WeakValueDictionary()
+
+
+def open_upstream(model: str | None, family: str, folders: Sequence[Path], device: str = "cpu") -> Loaded:
+    """Loads a model from this machine alone. Streams of one model share it: it is loaded once, for as long as one of them lives.
 
     Args:
         model: a name of `weights.UPSTREAM_FILES`, a converted file, or a name of `RANDOM_MODELS` behind "random:"; None:
             the family's first.
         folders: where converted files are looked for.
+        device: that it will be moved to; there it is shared.
 
     Raises:
         WeightsNotFound: naming the file, its source and how to get it.
@@ -47,11 +52,15 @@ def open_upstream(model: str | None, family: str, folders: Sequence[Path]) -> Lo
     name = model or known[0]
     if name.startswith(RANDOM):
         return random_upstream(name.removeprefix(RANDOM), family)
-    if name in known:
-        return load(find_upstream(name, folders), family)
-    if not Path(name).is_file():
+    path = find_upstream(name, folders) if name in known else Path(name)
+    if not path.is_file():
         raise UnknownName(f"{family} model", name, [*known, "or a file that `bmla weights convert` wrote"])
-    return load(Path(name), family)
+    file = path.stat()
+    key = (path.resolve(), file.st_mtime_ns, file.st_size, family, device)
+    loaded = _in_use.get(key)
+    if loaded is None:
+        loaded = _in_use[key] = load(path, family)
+    return loaded
 
 
 def random_upstream(name: str, family: str) -> Loaded:
@@ -91,6 +100,10 @@ def load(path: Path, family: str, upstreams: Mapping[str, Upstream] = UPSTREAMS)
     with torch.device("meta"):
         model = upstream.build(upstream.config)
     expected = shapes_of(model)
+    if odd := sorted(key for key, value in tensors.items() if value.dtype != torch.float32):
+        raise BmlaError(
+            f"{path.name}: {odd[0]} is {tensors[odd[0]].dtype}, expected float32 as `bmla weights convert` writes"
+        )
     if {key: tuple(value.shape) for key, value in tensors.items()} != expected:
         odd = sorted(
             {k for k in {*expected, *tensors} if k not in tensors or expected.get(k) != tuple(tensors[k].shape)}

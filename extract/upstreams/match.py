@@ -1,5 +1,6 @@
 """A checkpoint's keys and shapes against those that a model needs, and the report on it."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,14 +89,16 @@ def match(checkpoint: Checkpoint, upstream: Upstream) -> Match:
             (unused if known else strange).append((name, shape))
         elif shape != expected[name]:
             wrong.append((name, shape, expected[name]))
+        elif not tensor.is_floating_point():
+            unlike.append(f"{name} is {tensor.dtype}, where weights are floating-point numbers")
         else:
             tensors[name] = tensor
-    if upstream.contradictions:
+    if upstream.contradictions:  # it computes with what is not the model's and with what fits
         whole = {
             key.removeprefix(prefix): tensor for key, tensor in checkpoint.tensors.items() if key.startswith(prefix)
         }
-        unlike += upstream.contradictions(whole)
-    there = {*tensors, *(key for key, *_ in wrong)}
+        unlike += upstream.contradictions({k: v for k, v in whole.items() if k in tensors or k not in expected})
+    there = {key.removeprefix(prefix) for key in checkpoint.tensors if key.startswith(prefix)}
     return Match(
         prefix=prefix,
         tensors=tensors,
@@ -108,8 +111,13 @@ def match(checkpoint: Checkpoint, upstream: Upstream) -> Match:
     )
 
 
-def report_lines(found: Match) -> Iterator[str]:
-    """The report as a person reads it: every key that is not used as it is, each with its shape."""
+def report_lines(found: Match, every_key: bool = False) -> Iterator[str]:
+    """The report as a person reads it: the keys that are not used as they are, each with its shape.
+
+    Args:
+        every_key: however many they are; otherwise the first LISTED of a kind, and unused ones by their first word.
+    """
+    most = sys.maxsize if every_key else LISTED
     prefix = f' behind "{found.prefix}"' if found.prefix else ""
     yield f"{len(found.tensors)} keys are the model's{prefix}"
     for what, rows in (
@@ -118,8 +126,11 @@ def report_lines(found: Match) -> Iterator[str]:
         ("not known", [(key, str(shape)) for key, shape in found.strange]),
         ("contradiction", [(text, "") for text in found.unlike]),
     ):
-        yield from _table(what, rows)
-    yield from _groups(found.unused)
+        yield from _table(what, rows, most)
+    if every_key:
+        yield from _table("not used", [(key, str(shape)) for key, shape in found.unused], most)
+    else:
+        yield from _groups(found.unused)
     for path, there, wanted in found.settings:
         if there is None:
             yield f"  {path}: not in the checkpoint, taken to be {wanted!r}"
@@ -152,15 +163,15 @@ def _settings(checkpoint: Checkpoint, upstream: Upstream) -> Iterator[tuple[str,
         yield ".".join(path), checkpoint.setting(*path) if there is None else there, wanted
 
 
-def _table(what: str, rows: list[tuple[str, str]]) -> Iterator[str]:
+def _table(what: str, rows: list[tuple[str, str]], most: int) -> Iterator[str]:
     if not rows:
         return
     yield f"{what}: {len(rows)}"
-    width = max(len(key) for key, _ in rows[:LISTED])
-    for key, text in rows[:LISTED]:
+    width = max(len(key) for key, _ in rows[:most])
+    for key, text in rows[:most]:
         yield f"  {key:<{width}}  {text}".rstrip()
-    if len(rows) > LISTED:
-        yield f"  and {len(rows) - LISTED} more"
+    if len(rows) > most:
+        yield f"  and {len(rows) - most} more (--every-key names them)"
 
 
 def _groups(rows: tuple[Key, ...]) -> Iterator[str]:

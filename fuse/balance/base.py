@@ -1,6 +1,6 @@
 """What a balance method may change about a step of training. This one changes nothing: it is `none`.
 
-The epoch loop of `train.py` asks seven questions of it, in this order:
+The epoch loop of `epochs.py` asks seven questions of it, in this order:
 
     inputs     which modalities of which clips does the model see?          (modality dropout)
     objective  what is minimised?                                           (joint-aux, G-Blending, UMT, PMR)
@@ -38,7 +38,6 @@ class Step:
     Attributes:
         audio, visual: as the model saw them.
         labels: (b,) int64.
-        mixed: with which other clips they were mixed, and how much; None: with none. See `mixup.py`.
         class_weights, smoothing: of every cross-entropy; see `models.base.losses`.
         mixed: with which other clips they were mixed, and how much; None: with none. See `mixup.py`.
     """

@@ -4,7 +4,8 @@
 position in the batch: how a clip is padded changes nothing.
 """
 
-import math
+from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 
 from .base import Steps
 
-TOLERANCE = 1e-6  # a step that begins at the very edge of a slower one belongs to it, whatever rounding says
+LARGEST_DENOMINATOR = (
+    10_000  # of the two rates' proportion: whole numbers say without rounding at which edge a step begins
+)
 
 
 def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
@@ -26,9 +29,11 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
     """
     if from_hz == to_hz:
         return steps
-    t = steps.mask.shape[1]
-    target = torch.floor(torch.arange(t, dtype=torch.float64) * (to_hz / from_hz) + TOLERANCE).long()
-    share = F.one_hot(target).to(steps.values)  # (t, t')
+    t, proportion = steps.mask.shape[1], Fraction(to_hz / from_hz).limit_denominator(LARGEST_DENOMINATOR)
+    slow, fast = proportion.numerator, proportion.denominator
+    target = torch.arange(t, device=steps.mask.device) * slow // fast
+    wanted = torch.arange((t - 1) * slow // fast + 1 + spare(), device=steps.mask.device)
+    share = (target[:, None] == wanted).to(steps.values.dtype)  # (t, t')
     weight = steps.mask.to(share.dtype)
     count = weight @ share  # (b, t')
     total = share.T @ (steps.values * weight[..., None])  # (b, t', d): a product, so the order of the sum is fixed
@@ -36,13 +41,21 @@ def pool_to_rate(steps: Steps, from_hz: float, to_hz: float) -> Steps:
 
 
 def pooled_length(t: int, from_hz: float, to_hz: float) -> int:
-    """t' of `pool_to_rate`."""
-    return t if from_hz == to_hz else math.floor((t - 1) * (to_hz / from_hz) + TOLERANCE) + 1
+    """t' of `pool_to_rate`, of a clip of t steps."""
+    if from_hz == to_hz:
+        return t
+    proportion = Fraction(to_hz / from_hz).limit_denominator(LARGEST_DENOMINATOR)
+    return (t - 1) * proportion.numerator // proportion.denominator + 1
 
 
-def lengthen(steps: Steps, t: int) -> Steps:
+def spare() -> int:
+    """An invalid step more where a graph is exported: one for any length takes no computed length that may be 1."""
+    return 1 if torch.compiler.is_exporting() else 0
+
+
+def lengthen(steps: Steps, t: int | torch.SymInt) -> Steps:
     """Appends invalid steps, up to t of them."""
-    missing = t - steps.mask.shape[1]
+    missing: Any = t - steps.mask.shape[1]  # a number, or what stands for one in a graph
     return Steps(F.pad(steps.values, (0, 0, 0, missing)), F.pad(steps.mask, (0, missing)))
 
 
@@ -54,7 +67,7 @@ def concatenate(audio: Steps, visual: Steps) -> tuple[Tensor, Tensor]:
     Returns:
         (b, t, d_a + d_v) and (b, t) with t of the longer one.
     """
-    t = max(audio.mask.shape[1], visual.mask.shape[1])
+    t = torch.sym_max(audio.mask.shape[1], visual.mask.shape[1]) + spare()
     parts = [lengthen(steps, t) for steps in (audio, visual)]
     values = torch.cat([p.values.masked_fill(~p.mask[..., None], 0.0) for p in parts], -1)
     return values, parts[0].mask | parts[1].mask

@@ -37,7 +37,7 @@ class LogitAverage(FusionModel):
         assert visual is not None
         left, z_audio = self.audio.classify(self.audio.embed(audio), audio.mask)
         right, z_visual = self.visual.classify(self.visual.embed(visual), visual.mask)
-        alpha = shares(left.new_zeros(len(left), 2), audio, visual)
+        alpha = shares(left.new_zeros(left.shape[0], 2), audio, visual)
         return Output(weighted(alpha, left, right), left, right, alpha[:, :1], z_audio, z_visual)
 
 

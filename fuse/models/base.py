@@ -117,6 +117,18 @@ class FusionModel(nn.Module):
         """Args: the modalities that the model takes; a clip needs at least one valid step in one of them."""
         raise NotImplementedError
 
+    def gives(self) -> frozenset[str] | None:
+        """What there is of `balance.table.NEEDS`; None for a model of the table, of which it is known."""
+        return None
+
+    def frames(self, steps: Steps) -> Tensor:
+        """(b, t, …) -> (b, t, d): what the head gets the mean over time of, zero at invalid steps; of one modality alone.
+
+        Raises:
+            NotImplementedError: there is no such thing in this model.
+        """
+        raise NotImplementedError
+
     def set_statistics(self, modality: str, mean: Tensor, std: Tensor) -> None:
         """Gives every standardisation of a modality its statistics; see `Stream.statistics`."""
         for part in self.get_submodule(modality).modules():
@@ -136,9 +148,13 @@ class FusionModel(nn.Module):
         """The parameters of each modality's own parts, and those that both share."""
         groups: dict[str, list[nn.Parameter]] = {"audio": [], "visual": [], "shared": []}
         for name, parameter in self.named_parameters():
-            owner = name.split(".")[0].split("_")[0]
-            groups[owner if owner in groups else "shared"].append(parameter)
+            groups[self.group_of(name)].append(parameter)
         return {owner: parameters for owner, parameters in groups.items() if parameters}
+
+    def group_of(self, name: str) -> str:
+        """Of `parameter_groups`: that of a parameter, by its name."""
+        owner = name.split(".")[0].split("_")[0]
+        return owner if owner in MODALITIES else "shared"
 
 
 class Losses(NamedTuple):

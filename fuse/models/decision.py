@@ -44,12 +44,11 @@ class Decision(nn.Module):
         Returns:
             (b, 2, c) with CLW, (b, 2, 1) without; audio first.
         """
-        logits = (
-            audio.new_zeros(len(audio), 2 * self.columns) if self.bias is None else self.bias.expand(len(audio), -1)
-        )
+        b = audio.shape[0]
+        logits = audio.new_zeros(b, 2 * self.columns) if self.bias is None else self.bias.expand(b, -1)
         if self.weight is not None:
             logits = F.linear(torch.cat([audio, visual], 1), self.weight, self.bias)
-        logits = logits.view(len(audio), 2, self.columns)
+        logits = logits.view(b, 2, self.columns)
         return logits.masked_fill(~present[..., None], ABSENT).softmax(1)
 
 

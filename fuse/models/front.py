@@ -13,6 +13,7 @@ normalisation and ResNet see valid steps alone, so that neither padding nor lost
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from ..config import RunConfig
@@ -71,7 +72,7 @@ class PictureFront(nn.Module):
 
     def forward(self, steps: Steps) -> Tensor:
         """(b, t, …) -> (b, t, length), zero at invalid steps."""
-        if self.training:
+        if self.training or torch.compiler.is_exporting():  # a graph takes any number of clips
             return self.encode(*steps)
         parts = zip(steps.values.split(CLIPS_AT_ONCE), steps.mask.split(CLIPS_AT_ONCE), strict=True)
         return torch.cat([self.encode(*part) for part in parts])
@@ -83,12 +84,31 @@ class PictureFront(nn.Module):
         if not self.pixels:
             x = x.transpose(2, 3)  # (b, t, bands, 3): height and width
         x = x.movedim(-1, 1) if x.ndim == 5 else x[:, None]  # (b, colours, t, h, w)
-        frames = self.convolution(x).transpose(1, 2)[mask]  # (valid steps, kernels, h', w')
+        if torch.compiler.is_exporting():  # a graph has no place for a number of frames that the values decide
+            x = self.convolution(x).transpose(1, 2)  # (b, t, kernels, h', w')
+            return self.trunk(x.flatten(0, 1)).view(*mask.shape, -1).masked_fill(~mask[..., None], 0.0)
+        frames = self.convolved(x, mask)
         out = x.new_zeros(*mask.shape, self.length)
         if len(frames):
             vectors = self.through_trunk(frames)
             out = out.to(vectors.dtype).masked_scatter(mask[..., None], vectors)
         return out
+
+    def convolved(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, colours, t, h, w), (b, t) -> (valid steps, kernels, h', w'): `convolution`, there alone where a step is valid.
+
+        In clips of many lengths most steps are padding. Each valid step with its neighbours is a picture of more colours, which a
+        convolution over height and width takes; with the channels last, as here, it and the trunk take a third less time on a CPU.
+        """
+        taps = KERNEL[0]
+        clip, step = mask.nonzero(as_tuple=True)
+        near = step[:, None] + torch.arange(taps, device=step.device)
+        steps = F.pad(x, (0, 0, 0, 0, PADDING[0], PADDING[0])).transpose(1, 2)
+        pictures = steps[clip[:, None], near].transpose(1, 2).flatten(1, 2)  # (valid steps, colours * taps, h, w)
+        kernels = self.convolution.weight.flatten(1, 2)
+        return F.conv2d(
+            pictures.contiguous(memory_format=torch.channels_last), kernels, stride=STRIDE[1:], padding=PADDING[1:]
+        ).contiguous(memory_format=torch.channels_last)
 
     def through_trunk(self, frames: Tensor) -> Tensor:
         """A single step has no statistics of its own: it is normalised by the running ones."""

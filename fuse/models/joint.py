@@ -38,9 +38,9 @@ class LinearHead(nn.Module):
 class CosineHead(nn.Module):
     """s times the cosine between z and each class, for each modality; zero for z = 0."""
 
-    def __init__(self, width: int, classes: int, scale: float):
+    def __init__(self, widths: tuple[int, int], classes: int, scale: float):
         super().__init__()
-        self.audio, self.visual = nn.Linear(width, classes, bias=False), nn.Linear(width, classes, bias=False)
+        self.audio, self.visual = (nn.Linear(width, classes, bias=False) for width in widths)
         self.scale = scale
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,5 +87,5 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
     if config.model == "joint-aux":
         own = nn.Linear(config.width, classes), nn.Linear(config.width, classes)
     if config.head == "cosine":
-        return Joint(audio, visual, CosineHead(config.width, classes, config.cosine_scale), own)
+        return Joint(audio, visual, CosineHead((config.width, config.width), classes, config.cosine_scale), own)
     return Joint(audio, visual, LinearHead(config.width, classes), own)

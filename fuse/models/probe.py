@@ -37,7 +37,7 @@ class Layers(nn.Module):
             x = torch.einsum("k,btkl->btl", self.weight.softmax(0), x)
         mask = steps.mask
         if self.mean == "all":
-            mask = mask.flip(1).cummax(1).values.flip(1)
+            mask = mask.flip(1).cumsum(1).flip(1) > 0
         return masked_mean(self.project(x), mask)
 
 

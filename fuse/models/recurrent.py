@@ -5,6 +5,7 @@ none (ours: a face that is lost for some frames then costs nothing but those fra
 step changes anything.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -27,6 +28,10 @@ class BidirectionalGRU(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, t, l), (b, t) -> (b, t, 2 units), zero at invalid steps."""
+        if torch.compiler.is_exporting():
+            from .scanned import scanned
+
+            return scanned(self.gru, x, mask)
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the valid steps first, in their order
         first = x.masked_fill(~mask[..., None], 0.0).take_along_dim(order[..., None], 1)
         counts = mask.sum(1).clamp(min=1).cpu()  # a clip without a valid step runs over one zero, which is masked below

@@ -43,7 +43,7 @@ class Reliability(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """(b, 2 (3 + d)) as `inputs` gives it -> (b, columns): of alpha."""
-        logits = x.new_zeros(len(x), self.columns)
+        logits = x.new_zeros(x.shape[0], self.columns)
         if self.weight is not None:
             logits = logits + (((x - self.mean) / self.std) @ self.weight)[:, None]
         return logits if self.bias is None else logits + self.bias

@@ -72,6 +72,12 @@ class SingleModality(FusionModel):
         result, pooled = branch.classify(branch.embed(steps), steps.mask)
         return Output(result, **{f"pooled_{self.modality}": pooled})
 
+    def frames(self, steps: Steps) -> Tensor:
+        branch = self.get_submodule(self.modality)
+        assert isinstance(branch, Branch)
+        encoded: Tensor = branch.encoder(branch.embed(steps), steps.mask)
+        return encoded.masked_fill(~steps.mask[..., None], 0.0)
+
 
 def tower(config: RunConfig, source: Input) -> Tower:
     """What `transformer-ao` and `transformer-vo` put before their heads."""

@@ -3,6 +3,7 @@
 Importing this file is light: a model's own file, and torch with it, is imported when it is built.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,6 +15,7 @@ from .kinds import PIXELS, STACKS, VECTORS, describe
 if TYPE_CHECKING:
     from ..config import RunConfig
     from .base import FusionModel, Input
+    from .own import Builder
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,14 @@ MODELS: dict[str, ModelEntry] = {
         (*FRONT, *FINETUNING),
         kinds=(PIXELS, STACKS),
     ),
+    "stconv": ModelEntry(
+        BOTH,
+        "that front end on the cube and one on crops, their means over time side by side",
+        "Sec. 4.2, Table 1; how both are joined is ours",
+        "bgru",
+        (*FRONT, *FINETUNING),
+        kinds=(PIXELS, STACKS),
+    ),
     "bgru-ao": ModelEntry(
         ("audio",),
         "3-D convolution, ResNet-34 and a 2-layer bidirectional GRU on the cube; or that GRU on cached vectors",
@@ -119,6 +129,14 @@ MODELS: dict[str, ModelEntry] = {
         ("visual",),
         "the same on crops or cached vectors",
         "Sec. 4.2, Table 1, after Chung et al. (2014)",
+        "bgru",
+        (*FRONT, *GRU, *FINETUNING),
+        kinds=ANYTHING,
+    ),
+    "bgru": ModelEntry(
+        BOTH,
+        "front ends on both, concatenated step by step, and one 2-layer bidirectional GRU; or that on cached vectors",
+        "Sec. 4.2, Table 1; how both are joined is ours",
         "bgru",
         (*FRONT, *GRU, *FINETUNING),
         kinds=ANYTHING,
@@ -211,8 +229,20 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
+OWN = "own:"  # begins the name of a model that is not of this table; see `own.py`
+OWN_NAME = re.compile(rf"{OWN}[A-Za-z0-9_.:-]{{1,100}}")
+OWN_READS = ("own", *LAMBDAS, "head", "cosine_scale", *FINETUNING)
+
+
 def entry(name: str) -> ModelEntry:
-    """Raises UnknownName, listing the models that there are."""
+    """One of the table, or of a model of the user's own: as in the table, -ao and -vo end the names of those of one modality.
+
+    Raises:
+        UnknownName: lists the models that there are.
+    """
+    if OWN_NAME.fullmatch(name):
+        modalities = {"-ao": ("audio",), "-vo": ("visual",)}.get(name[-3:], BOTH)
+        return ModelEntry(modalities, "a model of one's own", "-", "own", OWN_READS, kinds=(VECTORS, PIXELS, STACKS))
     if name not in MODELS:
         raise UnknownName("model", name, tuple(MODELS))
     return MODELS[name]
@@ -253,17 +283,28 @@ def check_inputs(name: str, inputs: "Mapping[str, Input]") -> None:
             )
 
 
-def build(config: "RunConfig", inputs: "Mapping[str, Input]", classes: int) -> "FusionModel":
+def build(
+    config: "RunConfig", inputs: "Mapping[str, Input]", classes: int, builder: "Builder | None" = None
+) -> "FusionModel":
     """Makes a model with fresh weights, drawn from torch's global generator.
 
     Args:
         inputs: for each modality that the model takes, what one step of its stream is.
         classes: C.
+        builder: of a model of the user's own; see `own.py`.
 
     Raises:
-        UsageError: it does not take what a step of a stream is.
+        UsageError: it does not take what a step of a stream is, or is a model of the user's own and no builder was given.
     """
     check_inputs(config.model, inputs)
     module = import_module(f".{entry(config.model).file}", __package__)
+    if config.model.startswith(OWN):
+        if builder is None:
+            raise UsageError(
+                f"{config.model}: a run keeps no code: give the class again, as in load_run(path, model=…)"
+                + (f", here {config.own.split()[0]}" if config.own else "")
+            )
+        own: FusionModel = module.build(config, inputs, classes, builder)
+        return own
     model: FusionModel = module.build(config, inputs, classes)
     return model

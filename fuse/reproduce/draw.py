@@ -6,20 +6,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..figures import COLOURS, INK, canvas, draw_band, draw_interval, mean_curve, outside_legend, padded
+from ..figures import COLOURS, canvas, draw_band, draw_interval, mean_curve, outside_legend, padded
 from .protocol import Outcome, curve_of_masks
 
 PUBLISHED_COLOUR = "#D55E00"
 
 
-def draw_outcome(outcome: Outcome, dataset: str) -> Figure:
+def draw_outcome(outcome: Outcome, dataset: str, task: str) -> Figure:
     """Curves, bars or masks.
 
     Args:
-        dataset: that the runs are of.
+        dataset, task: that the runs are of.
     """
     figure: Figure = DRAWN[outcome.plan.experiment.figure](outcome, dataset)
+    (axes,) = figure.axes
+    axes.set_title(title(outcome, dataset, task))
     return figure
+
+
+def title(outcome: Outcome, dataset: str, task: str) -> str:
+    """What it is; below, what the runs are of, and their task where the paper's is another one."""
+    experiment = outcome.plan.experiment
+    told = dataset if task in experiment.tasks else f"{dataset} ({task}; the paper's: {' and '.join(experiment.tasks)})"
+    return f"{experiment.title}\n{told}" + (f"; {outcome.protocol} protocol" if outcome.protocol else "")
 
 
 def draw_curves(outcome: Outcome, dataset: str) -> Figure:
@@ -42,7 +51,6 @@ def draw_curves(outcome: Outcome, dataset: str) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("dev accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"{outcome.plan.experiment.title} ({dataset})")
     outside_legend(axes)
     return figure
 
@@ -50,18 +58,18 @@ def draw_curves(outcome: Outcome, dataset: str) -> Figure:
 def draw_bars(outcome: Outcome, dataset: str) -> Figure:
     """Test accuracy of each arm with interval and seeds; a diamond is the paper's number, where the data set is the paper's."""
     figure, axes = canvas(1.1 + 0.34 * len(outcome.rows))
+    printed = False
     for y, (arm, index) in enumerate(outcome.rows):
         draw_interval(axes, outcome.row(index), y, COLOURS[0], horizontal=True)
         for p in arm.published:
             if p.dataset == dataset and p.accuracy is not None:
                 look: dict[str, Any] = dict(color=PUBLISHED_COLOUR, markersize=6, linestyle="")
                 axes.plot([p.accuracy / 100], [y - 0.2], "D", **look)
+                printed = True
     axes.set_yticks(range(len(outcome.rows)), [arm.label for arm, _ in outcome.rows])
     axes.set_ylim(len(outcome.rows) - 0.5, -0.5)
-    axes.set_xlabel(
-        "test accuracy: mean, 95 % interval, a dot a seed; diamond: the paper, on this data set", fontsize=8
-    )
-    axes.set_title(f"{outcome.plan.experiment.title} ({dataset})")
+    paper = "; diamond: the paper, on this data set" if printed else ""
+    axes.set_xlabel(f"test accuracy: mean, 95 % interval, a dot a seed{paper}", fontsize=8)
     axes.grid(False, axis="y")
     return figure
 
@@ -77,7 +85,6 @@ def draw_masks(outcome: Outcome, dataset: str) -> Figure:
         draw_band(axes, [factor + shift for factor, _ in points], cells, COLOURS[i % len(COLOURS)], arm.label)
     axes.set_xlabel("mask factor")
     axes.set_ylabel("test accuracy, 95 % interval")
-    axes.set_title(f"Accuracy against mask factor ({dataset}; {outcome.protocol})", color=INK)
     outside_legend(axes)
     return figure
 

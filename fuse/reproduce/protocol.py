@@ -1,4 +1,4 @@
-"""An experiment as runs: the configurations of each arm, the arms that this version or store lacks, and the row that stands for each."""
+"""An experiment as runs: the configurations of each arm, the arms that a store lacks streams for, and the row that stands for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,15 +76,13 @@ def plan(
     """
     arms, missing = [], []
     for arm in experiment.arms:
-        model = next((name for name in arm.models if name in MODELS), None)
-        used = {**streams, **arm.streams}
-        if model is None:
-            missing.append((arm.label, f"this version has no model {' or '.join(arm.models)}"))
-        elif lacking := [name for m, name in used.items() if m in MODELS[model].takes and name not in there]:
+        preferred = {m: name for m, name in arm.preferred.items() if name in there}
+        used = {**streams, **preferred, **arm.streams}
+        if lacking := [name for m, name in used.items() if m in MODELS[arm.model].takes and name not in there]:
             missing.append((arm.label, f"the store has no stream {' or '.join(lacking)}"))
         else:
             axes: dict[str, Any] = dict(seeds=seeds, removals=[arm.without], folds=folds, fold_numbers=fold_numbers)
-            arms.append((arm, tuple(grid([model], arm.ratios, **axes, **{**wishes, **used}))))
+            arms.append((arm, tuple(grid([arm.model], arm.ratios, **axes, **{**wishes, **used}))))
     if not arms:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in missing)
         raise UsageError(f"no arm of this experiment can be run: {reasons}")

@@ -5,17 +5,21 @@ from dataclasses import replace
 from functools import partial
 
 from ...store.errors import BmlaError
-from ..config import RunConfig, prerequisites
+from ..config import RunConfig
+from ..data import Features
 from ..obtain import Task, fresh_run
+from ..prerequisites import prerequisites
 from ..run import Run
-from ..train import Diverged
-from .group import grouped, stack_of, why_not
+from ..standing import Diverged
+from .group import grouped, reasons_of, stack_of
 from .stack import run_stacked
 
 
-def divided(configs: Iterable[RunConfig], task: Task) -> tuple[list[list[RunConfig]], list[RunConfig], list[str]]:
+def divided(
+    configs: Iterable[RunConfig], features: Features
+) -> tuple[list[list[RunConfig]], list[RunConfig], list[str]]:
     """Groups of at least two runs that stack; the runs that stay alone; and what of some of those does not stack, each once."""
-    reasons = {c: why_not(c, task.features) for c in configs}
+    reasons = reasons_of(configs, features)
     groups = grouped(c for c, reason in reasons.items() if reason is None)
     together = [group for group in groups if len(group) > 1]
     stacked = {c for group in together for c in group}

@@ -11,19 +11,24 @@ from typing import Any
 
 import torch
 
-from ...store.errors import BmlaError
+from ...store.errors import BmlaError, UsageError
 from ...store.reading.memory import available_bytes
 from ..balance.table import BALANCES as BALANCE_METHODS
 from ..config import RunConfig
 from ..data import Features
 from ..models.base import FusionModel
+from ..models.table import OWN as USERS
 from ..models.table import build, takes
 from ..ratio import parse_ratio, widths
 from .mirror import unknown_parts
 
-BALANCES = {  # mmpareto and mla go back loss by loss, umt trains maps of its own
+BALANCES = {
     *("none", "joint-aux", "modality-dropout", "mmcosine", "ogm", "ogm-ge", "agm", "pmr", "g-blending", "opm"),
     "adaptive",
+}
+OTHERS = {  # why some do not
+    **dict.fromkeys(("mmpareto", "mla"), "it goes back loss by loss"),
+    "umt": "it trains maps of its own",
 }
 # What the epoch loop, and not the model's layers, looks at: each run of a stack may have its own.
 OWN = {
@@ -38,10 +43,35 @@ COPIES = 6  # of the parameters: values, gradients, both moments, the layers' gr
 PASSES = 24  # numbers that a layer keeps for each step and unit until the pass back (feed-forward is four wide)
 
 
+def check_stacks(configs: Iterable[RunConfig], features: Features) -> None:
+    """Raises UsageError where some of these runs do not stack; one that is put together without training is no matter."""
+    found = reasons_of([c for c in configs if c.total_epochs], features)
+    if reasons := list(dict.fromkeys(reason for reason in found.values() if reason)):
+        raise UsageError(
+            f"--executor stacked: {', '.join(reasons)}: can't be trained in a stack; leave it out, or take --executor auto"
+        )
+
+
+def reasons_of(configs: Iterable[RunConfig], features: Features) -> dict[RunConfig, str | None]:
+    """`why_not` of each; runs of the same key are asked once."""
+    known: dict[tuple[Any, ...], str | None] = {}
+    reasons = {}
+    for config in configs:
+        key = config.total_epochs == 0, *key_of(config)
+        if key not in known:
+            known[key] = why_not(config, features)
+        reasons[config] = known[key]
+    return reasons
+
+
 def why_not(config: RunConfig, features: Features) -> str | None:
-    """What of a run does not stack, in a few words; None: it stacks."""
+    """What of a run does not stack, and why, in a few words; None: it stacks."""
     if config.balance not in BALANCES:
-        return f"balance {config.balance}"
+        return f"balance {config.balance} ({OTHERS.get(config.balance, 'not known to')})"
+    if config.model.startswith(USERS):
+        return f"{config.model} (a model of your own)"
+    if config.tasks:
+        return f"{config.model} (of several tasks)"
     if config.total_epochs == 0:
         return f"{config.model} (nothing of it is trained)"
     width = math.lcm(2, config.heads)
@@ -50,7 +80,7 @@ def why_not(config: RunConfig, features: Features) -> str | None:
         unknown = unknown_parts(fresh(small, features))
     except BmlaError:  # what is wrong with it is for its training to say
         return config.model
-    return f"{config.model} ({', '.join(unknown)})" if unknown else None
+    return f"{config.model} ({', '.join(unknown)} works for one run at a time)" if unknown else None
 
 
 def key_of(config: RunConfig) -> tuple[Any, ...]:

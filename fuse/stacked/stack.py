@@ -1,6 +1,6 @@
 """Drives the trainings of many runs in lockstep: one pass forward, one backward and one update for all of them.
 
-Each run's own epoch loop (`train.training`) goes on until it asks for a pass; when all ask, their batches are folded into one. So all
+Each run's own epoch loop (`epochs.py`) goes on until it asks for a pass; when all ask, their batches are folded into one. So all
 that is a run's own stays so: the order of its clips, its noise and dropout, balance method, phases, patience, what it keeps for the
 case that it is killed. A run that ends, or whose loss is no number any more, leaves; the next one takes its place.
 
@@ -52,7 +52,7 @@ class Member(Generic[Key, Result]):
             try:
                 self.request = self.training.send(answer)
                 while isinstance(self.request, Optimise):
-                    self.model, self.new = self.request.model, True
+                    self.new = True
                     self.optimiser = RowOptimiser(self.request.groups, self.request.weight_decay)
                     self.request = self.training.send(self.optimiser)
             except StopIteration as end:
@@ -107,7 +107,7 @@ class Stack:
     def __init__(self, members: Sequence[Member[Any, Any]]):
         self.members = list(members)
         self.layout = Layout([m.draws.here for m in members])
-        self.model = mirror([m.model for m in members], self.layout).train()
+        self.model = mirror([request.model for request in self.asked(Forward)], self.layout).train()
         optimisers = [m.optimiser for m in members if m.optimiser is not None]
         self.rows = Rows(slots_of(self.model), optimisers)
         for member in members:

@@ -210,6 +210,13 @@ def test_noises_of_one_stream_stay_together_and_the_profile_shows_their_time(tre
     assert "%  noise" in result.output
 
 
+def test_the_plan_says_how_many_shards_there_will_be(tree, tmp_path):
+    given = ["--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", *SOUND, "--quiet"]
+    assert "s.zarr, 1 shard(s) of 8 clips, " in run(*given, "--dry-run").stderr
+    assert "s.zarr, 2 shard(s) of 4 clips, " in run(*given, "--shard-size", "4").stderr
+    assert "s.zarr, 2 shard(s) of 4 clips, " in run(*given).stderr  # as the store that is there
+
+
 def test_a_dry_run_tries_some_clips_and_writes_nothing(tree, tmp_path):
     result = run("--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", *SOUND, "--dry-run")
     assert result.exit_code == 0, result.output

@@ -90,7 +90,8 @@ def test_streams_by_default_are_those_whose_weights_are_here(tmp_path, monkeypat
     there, missing = default_streams([tmp_path])
     assert (sorted(there), missing) == (sorted(EMBEDDED_DEFAULT), ["audio.hubert", "face.vggface2"])
     (tmp_path / "20180402-114759-vggface2.pt").touch()
-    assert default_streams([tmp_path])[1] == ["audio.hubert"]
+    there, missing = default_streams([tmp_path])
+    assert (there, missing) == (["audio.logspec", "face.vggface2", "mouth.roi", "mouth.dct"], ["audio.hubert"])
     assert [name for name in TABLE if not can_make(name, [tmp_path])] == [
         *("audio.hubert", "audio.wav2vec2", "audio.wavlm", "audio.data2vec"),
         *("audio.avhubert", "mouth.avhubert", "av.avhubert"),

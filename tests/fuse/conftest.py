@@ -1,5 +1,6 @@
 """Generated features of two modalities whose class signal can be turned up and down, as arrays and as a store."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.condition import parse_condition
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import Predictions
 from bmla.fuse.metrics import scores
+from bmla.fuse.models.base import MODALITIES
 from bmla.fuse.models.table import takes
+from bmla.fuse.predictions import Predictions
 from bmla.fuse.recipes import run_config
-from bmla.fuse.run import Run
+from bmla.fuse.run import Run, write_json, write_predictions
 from bmla.store import create_store
 from bmla.store.clips import Clip, ClipTable
 from bmla.store.ledger import Failure
@@ -167,14 +169,14 @@ def write_store(path: Path, noises: dict[str, float]) -> Path:
         store.add_stream(spec, max(map(len, values)))
         for number in range(store.shards):
             start, stop = store.extent(number)
-            store.write_shard(name, number, [stored(name, i, values[i]) for i in range(start, stop)])
+            store.write_shard(name, number, [stored(name, i, rows[i].id, values[i]) for i in range(start, stop)])
     return path
 
 
-def stored(stream: str, number: int, values: np.ndarray) -> ClipFeatures:
+def stored(stream: str, number: int, clip: str, values: np.ndarray) -> ClipFeatures:
     """A clip's result of an extraction."""
     if stream == "audio.logspec" and number == 0:
-        return ClipFeatures(None, None, Failure(clip=str(number), step="sound", error="NoSound", message="no sound"))
+        return ClipFeatures(None, None, Failure(clip, step="sound", error="NoSound", message="no sound"))
     valid = np.full(len(values), not (stream == "mouth.dct" and number == 1))
     return ClipFeatures(values, valid)
 
@@ -235,3 +237,87 @@ def made_up(tmp_path: Path) -> Callable[..., Run]:
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fabricate() -> Callable[..., Path]:
+    """Writes the folder of a run that was never trained, as `save_run` does but for its weights; returns the folder."""
+
+    def write(
+        out: Path,
+        config: RunConfig,
+        classes: Sequence[str] = ("a", "b", "c"),
+        clips: int = 60,
+        epochs: int = 12,
+        conditions: Sequence[str] = (),
+        skill: float = 0.8,
+        dataset: str = "fabricated",
+        branches: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Args: skill: about the share of right answers; half of it under the conditions; branches: names of runs, by modality."""
+        rng = np.random.default_rng([config.seed, len(config.model), *map(int, config.ratio.split(":")), clips])
+        two = len(takes(config.model)) == 2
+        learnt = skill * (1 - np.exp(-np.arange(1, epochs + 1) / 1.5)) + rng.normal(size=epochs) * 0.002
+        history = [
+            {
+                "phase": "train",
+                "epoch": i + 1,
+                "dev_accuracy": float(value),
+                "dev_loss": float(1 - value),
+                **{f"dev_accuracy_{m}": float(value * 0.9) if two else None for m in ("audio", "visual")},
+                "rho": float(1.5 + 0.1 * i) if two else None,
+                "alpha": 0.6 if two else None,
+                **{f"grad_norm_{m}": float(rng.uniform(0.5, 2)) for m in takes(config.model)},
+                **{f"scale_{m}": 1.0 if m == "visual" else 0.9 for m in takes(config.model)},
+            }
+            for i, value in enumerate(learnt)
+        ]
+        best = max(history, key=lambda epoch: epoch["dev_accuracy"])
+        streams = {
+            m: {"name": f"{m}.made-up", "digest": m * 8, "length": 4, "rate_hz": 25.0} for m in takes(config.model)
+        }
+        name = f"{config.model}_{config.balance}_{config.ratio.replace(':', '-')}_seed{config.seed}"
+        document = {
+            "format": 1,
+            "config": config.to_dict(),
+            "features": {"dataset": dataset, "task": "lip reading", "digest": "0" * 64, "streams": streams, "notes": []},
+            "classes": list(classes),
+            "parameters": 12345,
+            "versions": {"bmla": "0"},
+            "store": "made-up",
+            "command": "bmla fuse --store made-up.zarr",
+            "seconds": float(rng.uniform(5, 50)),
+            "branches": dict(branches or {}),
+        }  # fmt: skip
+
+        def answers(share: float, hidden: str = "") -> Predictions:
+            labels = np.arange(clips) % len(classes)
+            predicted = np.where(rng.random(clips) < share, labels, rng.integers(0, len(classes), clips))
+            result = np.log(np.eye(len(classes))[predicted] * 0.9 + 0.1 / len(classes)).astype(np.float32)
+            ids = np.array([f"clip{i:05d}" for i in range(clips)])
+            alpha = np.full((clips, len(classes)), 0.5, np.float32) + rng.normal(size=len(classes)) * 0.1
+            there = {f"{m}_present": np.full(clips, m != hidden and m in takes(config.model)) for m in MODALITIES}
+            heads = (
+                dict(audio=result, visual=result, alpha=alpha.astype(np.float32))
+                if two
+                else dict.fromkeys(("audio", "visual", "alpha"))
+            )
+            return Predictions(ids, ids, labels, result, **heads, **there)
+
+        folder = out / name
+        folder.mkdir(parents=True)
+        clean = answers(skill)
+        tested = {"best": best, "dev": {"clips": 50}, "test": scores(clean)}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in history))
+        write_json(folder / "test.json", tested)
+        write_predictions(folder / "predictions.parquet", clean)
+        run = Run(folder, document, config, history, tested)
+        for name in conditions:
+            condition = parse_condition(name)
+            if len(condition.seen_by(run.streams).hidden) < len(run.streams):
+                given = answers(skill / 2, "".join(condition.hidden))
+                run.add_condition(condition, dict.fromkeys(condition.variants, "0"), scores(given), given)
+        write_json(folder / "config.json", document)
+        return folder
+
+    return write

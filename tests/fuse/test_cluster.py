@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from bmla.fuse import cluster
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
+from bmla.fuse.obtain import Task
 from bmla.fuse.progress import Progress
 from bmla.fuse.run import Run
-from bmla.fuse.sweep import RunsFailed, grid, run_sweep
+from bmla.fuse.sweep import RunsFailed, grid, run_sweep, train_all
 from bmla.store.cluster import ClusterError
 from bmla.store.errors import UsageError
 
@@ -70,6 +73,20 @@ def test_a_killed_workers_run_is_redone_by_another(
     monkeypatch.undo()
     run_sweep(configs, features, tmp_path / "alone")
     assert weights(tmp_path / "alone") == weights(tmp_path / "far")
+
+
+def test_a_sweep_that_workers_can_not_load_is_one_line(
+    features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_here = types.ModuleType("only_here")
+    only_here.Mine = type("Mine", (), {"__module__": "only_here"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    task = Task(features, tmp_path, (), "cpu", {}, Progress(), builders={"own:mine": only_here.Mine})
+    configs = grid(["transformer-ao"], ["1:1"], [0], **SMALL, **STREAMS)
+    with pytest.raises(
+        ClusterError, match=r"^local:1: a worker can't load this sweep: .*only_here.*; a model of your own must be"
+    ):
+        train_all(configs, task, 1, 1, "dask", "local:1")
 
 
 def test_what_is_no_cluster_is_one_line(features: Features, tmp_path: Path) -> None:

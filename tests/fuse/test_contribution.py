@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bmla.fuse.config import RunConfig
-from bmla.fuse.contribution import contribution, shapley, with_mean
+from bmla.fuse.contribution import contribution, quick_contribution, shapley, with_mean
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import predict
-from bmla.fuse.train import train
+from bmla.fuse.predictions import predict
+from bmla.fuse.training import train
 
 Tiny = Callable[..., RunConfig]
 BOTH = ("audio", "visual")
@@ -41,6 +41,25 @@ def test_contributions_of_a_model_are_those_of_its_accuracies(tiny: Tiny, featur
     got = contribution(model, features, clips, BOTH)
     assert {m: got[f"shapley_absent_{m}"] for m in BOTH} == pytest.approx(expected)
     assert got["shapley_mean_audio"] + got["shapley_mean_visual"] == pytest.approx(right() - nothing)
+
+
+@pytest.mark.parametrize(("training_clips", "count"), [(1, 1), (144, 4), (100_000, 32)])
+def test_that_of_an_epoch_asks_a_few_and_takes_what_is_answered_already(
+    tiny: Tiny, make_features: Callable[..., Features], training_clips: int, count: int
+) -> None:
+    features = make_features(drop={"visual": range(0, 240, 9)})
+    model = train(tiny("transformer", epochs=2), features).model
+    clips = features.clips("dev", BOTH)
+    asked: list[int] = []
+    answers = predict(
+        model, features, np.concatenate([clips, clips[::-1]]), BOTH
+    )  # those after the first are not of these clips
+    model.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0].mask)))
+    got = quick_contribution(model, features, clips, BOTH, answers, training_clips)
+    few = clips[np.linspace(0, len(clips) - 1, count).astype(int)]
+    there = int(features.stream("visual").present[few].sum())
+    assert asked == 2 * [there][: bool(there)], "each modality alone, nothing else"
+    assert got == contribution(model, features, few, BOTH, impute=False)
 
 
 def test_a_modality_without_signal_is_worth_nothing(tiny: Tiny, make_features: Callable[..., Features]) -> None:

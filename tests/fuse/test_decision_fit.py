@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from bmla.fuse.config import RunConfig, starting_points
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.decision_fit import fit_decision, objective
-from bmla.fuse.evaluate import predict
 from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.reliability import Reliability
 from bmla.fuse.models.single import SingleModality
-from bmla.fuse.train import train
+from bmla.fuse.predictions import predict
+from bmla.fuse.prerequisites import starting_points
+from bmla.fuse.training import train
 
 Tiny = Callable[..., RunConfig]
 BOTH = ("audio", "visual")

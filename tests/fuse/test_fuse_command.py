@@ -222,7 +222,8 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
         "speaker",
     ]
     words += ["--augment", "none", "--augment", "audio.logspec@*", "--test-on", "audio.logspec@white=*"]
-    words += ["--test-on", "audio.logspec@white=0 + mouth.dct@*", "--drop-modality", "visual", "--workers", "1"]
+    words += ["--test-on", "audio.logspec@white=0 + mouth.dct@*", "--drop-modality", "visual,audio", "--workers", "1"]
+    words += ["--test-on", "audio.logspec@white=0 + no-visual"]
     result = CliRunner().invoke(
         main, ["fuse", "--store", str(noisy_store), "--out", str(out), "--json", "--quiet", *words]
     )
@@ -234,7 +235,9 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
     expected = (
         "audio.logspec@white=0",
         "audio.logspec@white=0 + mouth.dct@blur=4",
+        "audio.logspec@white=0 + no-visual",
         "audio.logspec@white=10",
+        "no-audio",
         "no-visual",
     )
     assert all(r.conditions == ("clean", *expected) for r in runs)
@@ -245,10 +248,22 @@ def test_noises_folds_and_conditions_on_the_command_line(noisy_store: Path, tmp_
     [
         (["--seed", "3..x"], '--seed: "3..x" is no whole number of at least 0, nor a range such as 0..9'),
         (["--folds", "3", "--fold", "3"], "--fold 3: expected 0 to 2 of 3 folds, or all"),
+        (["--fold", "1"], "--fold 1: of how many? Say that with --folds"),
         (["--folds", "2"], "folds is 2, expected at least 3"),
+        (["--model", ""], "--model: nothing is named; give at least one, or leave the option out"),
+        (["--seed", ","], "--seed: nothing is named"),
+        (["--ratio", ""], "--ratio: nothing is named"),
+        (["--balance", ""], "--balance: nothing is named"),
+        (["--log", "tensorbord"], 'unknown log "tensorbord"; known: tensorboard, mlflow'),
         (["--augment", "audio.logspec@pink=1"], '"audio.logspec@pink=1": no such noise variant here; there are: audio.logspec@white'),
         (["--test-on", "mouth.dct@blur=4 + mouth.dct@blur=4"], "expected at most one noise of each stream"),
-        (["--drop-modality", "audio", "--drop-modality", "smell"], "'smell' is not one of 'audio', 'visual'"),
+        (["--test-on", "audio.logspec@white=0 + no-audio"], "audio.logspec@white=0 is not heard or seen with no audio"),
+        (["--test-on", "no-audio + no-visual"], "expected at most one noise of each stream, and one modality left"),
+        (["--drop-modality", "audio,smell"], 'unknown modality "smell"; known: audio, visual'),
+        (["--seed", "9..0"], '--seed: "9..0" counts down; expected the smaller number first, such as 0..9'),
+        (["--seed", "0..99999999999"], '--seed: "0..99999999999" is a range of more than 100000 numbers'),
+        (["--gate-augment", "all", "--set", "gate_augment=none"], "--set gate_augment: say it with --gate-augment"),
+        (["--epochs", "0", "--set", "epochs=2"], "--set epochs: --epochs says it already"),
         (["--folds", "3", "--fold-by", "session"], "no session is known of these clips: --fold-by group"),
     ],
 )  # fmt: skip
@@ -288,7 +303,28 @@ def test_the_plan_is_told_and_the_executor_can_be_chosen(tiny_store: Path) -> No
     assert [run.document["executor"] for run in runs] == ["stacked"] * 2
 
 
-def test_a_cluster_with_another_executor_is_refused(tiny_store: Path) -> None:
-    result = call("--cluster", "local:2", "--executor", "stacked", store=tiny_store)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--cluster", "local:2", "--executor", "stacked"],
+            "--cluster local:2 with --executor stacked: leave one of them out",
+        ),
+        (
+            ["--cluster", "here"],
+            '--cluster: "here" is no cluster: expected local:N, tcp://host:port or tls://host:port',
+        ),
+        (
+            ["--model", "single-res", "--executor", "stacked"],
+            "--executor stacked: single-res (SingleRes works for one run at a time): can't be trained in a stack; leave it out, "
+            "or take --executor auto",
+        ),
+    ],
+)
+def test_a_way_to_train_that_can_not_be_is_refused_before_anything_is_written(
+    tiny_store: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    result = call(*words, *SMALL, store=tiny_store)
     assert isinstance(result.exception, UsageError)
-    assert str(result.exception) == "--cluster local:2 with --executor stacked: leave one of them out"
+    assert str(result.exception) == message
+    assert not list(tmp_path.iterdir())

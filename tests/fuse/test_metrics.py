@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bmla.fuse.evaluate import Predictions
-from bmla.fuse.metrics import scores
+from bmla.fuse.metrics import scores, top_k_accuracy
+from bmla.fuse.predictions import Predictions
 
 
 def log(*rows: list[float]) -> np.ndarray:
@@ -60,3 +60,9 @@ def test_what_a_model_does_not_have_is_none() -> None:
     for name in ("audio_accuracy", "visual_accuracy", "audio_alone_accuracy", "visual_alone_accuracy", "alpha"):
         assert found[name] is None
     assert found["alpha_per_class"] == [None] * 4
+
+
+def test_an_answer_that_is_no_number_is_never_among_the_k() -> None:
+    result = np.array([[np.nan, np.nan, np.nan], [np.nan, 0.9, 0.1], [0.5, np.nan, 0.1]])
+    assert [top_k_accuracy(result, np.array([0, 0, 1]), k) for k in (1, 2)] == [0, 0]
+    assert top_k_accuracy(result, np.array([0, 1, 0]), 2) == pytest.approx(2 / 3)

@@ -1,15 +1,20 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from bmla.fuse import planner
-from bmla.fuse.data import Features
+from bmla.fuse.data import Features, features_from_store
+from bmla.fuse.models.base import Input
 from bmla.fuse.obtain import Task
 from bmla.fuse.planner import duration, plan, steps_of
 from bmla.fuse.progress import Progress
 from bmla.fuse.sweep import grid
+from bmla.store import open_store
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=1e-3, batch_size=16)
 STREAMS = dict(audio="audio.arrays", visual="visual.arrays")
@@ -67,6 +72,30 @@ def test_what_was_asked_for_is_not_changed_and_not_measured_for_nobody(
     assert plan(configs, silent, 2, 1, "stacked") == planner.Plan("stacked")
     assert plan(configs[:1], task, 2, 1, "auto") == planner.Plan("processes")
     assert asked == []
+
+
+class Bare(nn.Module):
+    def __init__(self, inputs: Mapping[str, Input], classes: int):
+        super().__init__()
+        self.classify = nn.Linear(sum(source.length for source in inputs.values()), classes)
+
+    def forward(self, audio: Tensor, audio_mask: Tensor, visual: Tensor, visual_mask: Tensor) -> Tensor:
+        logits: Tensor = self.classify(torch.cat([audio.mean(1), visual.mean(1)], 1))
+        return logits
+
+
+def test_models_of_ones_own_are_measured_and_go_to_processes(task: Task) -> None:
+    configs = grid(["own:bare"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    planned = plan(configs, replace(task, builders={"own:bare": Bare}), 1, 1, "auto")
+    assert planned.executor == "processes"
+    assert planned.seconds is not None
+    assert "in a stack" not in "".join(planned.lines)
+
+
+def test_what_is_read_from_a_store_as_it_is_wanted_is_not_measured(task: Task, tiny_store: Path) -> None:
+    features = features_from_store(open_store(tiny_store), "audio.logspec", "mouth.dct", tier="shard")
+    configs = grid(["transformer"], ["1:1"], [0, 1], **SMALL, audio="audio.logspec", visual="mouth.dct")
+    assert plan(configs, replace(task, features=features), 2, 1, "auto") == planner.Plan("processes")
 
 
 def test_measuring_leaves_nothing_behind(task: Task) -> None:

@@ -38,10 +38,10 @@ def run(finished: Run, tmp_path: Path) -> Run:
     return load_run(tmp_path / finished.name)
 
 
-def test_a_run_holds_its_five_files_and_says_where_it_comes_from(
+def test_a_run_holds_its_six_files_and_says_where_it_comes_from(
     run: Run, config: RunConfig, features: Features
 ) -> None:
-    assert sorted(p.name for p in run.path.iterdir()) == FILES
+    assert sorted(p.name for p in run.path.iterdir()) == ["clips.parquet", *FILES]
     document = json.loads((run.path / "config.json").read_text())
     assert RunConfig.from_dict(document["config"]) == config
     assert document["features"]["digest"] == features.digest
@@ -75,7 +75,7 @@ def test_predictions_can_be_read_without_bmla(run: Run) -> None:
 def test_the_same_run_gives_the_same_bytes(config: RunConfig, features: Features, run: Run, tmp_path: Path) -> None:
     again = run_sweep([config], features, tmp_path / "elsewhere")[0]
     assert again.name == run.name
-    for name in FILES[1:]:  # config.json tells seconds and command
+    for name in ("clips.parquet", *FILES[1:]):  # config.json tells seconds and command
         assert (again.path / name).read_bytes() == (run.path / name).read_bytes(), name
 
 

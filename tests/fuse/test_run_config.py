@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bmla.fuse.config import RunConfig, canonical, pretraining
+from bmla.fuse.canonical import canonical
+from bmla.fuse.config import RunConfig
+from bmla.fuse.prerequisites import pretraining
 from bmla.fuse.recipes import run_config
 from bmla.store.errors import UnknownName, UsageError
 
@@ -127,3 +129,12 @@ def test_unknown_schedules_and_recipes_are_refused(name: str) -> None:
     make: Callable[..., RunConfig] = run_config
     with pytest.raises(UnknownName, match=f'unknown {name} "short"; known:'):
         make("balancemla", **{name: "short"})
+
+
+def test_a_part_of_balancemla_that_is_switched_off_changes_nothing_about_other_models() -> None:
+    """Single-Res has the attention of BRFF, and no switch for it."""
+    options = dict(audio="a", visual="v", attention="bilinear")
+    plain = run_config("single-res", **options)
+    assert plain.attention == "bilinear"
+    assert run_config("single-res", brff=False, **options) == plain
+    assert run_config("single-res", audio="a", visual="v", brff=False, brff_layers=1).brff_layers == 1

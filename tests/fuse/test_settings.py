@@ -58,3 +58,12 @@ def test_ratios_of_one_kind_are_a_family(made_up: MadeUp) -> None:
     configs = [run_config("transformer", ratio=r, lr=lr) for r in ("1:1", "1:2") for lr in (1e-4, 1e-3)]
     families = [label.family for label in labels(settings_of([made_up(c, [True, False]) for c in configs]))]
     assert families == ["transformer [lr 0.0001]", "transformer [lr 0.001]"] * 2
+
+
+def test_branches_of_several_ratios_do_not_share_a_name(made_up: MadeUp) -> None:
+    """What BalanceMLA starts from has the width of its ratio, but no ratio to be called by."""
+    configs = [run_config("balancemla-ao", ratio=ratio) for ratio in ("1:2", "2:1")]
+    assert names(*(made_up(c, [True, False]) for c in configs)) == [
+        "balancemla-ao [ratio 1:2]",
+        "balancemla-ao [ratio 2:1]",
+    ]

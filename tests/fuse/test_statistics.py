@@ -12,6 +12,7 @@ from bmla.fuse.statistics import (
     ROUNDS,
     bootstrap_macro_f1,
     bootstrap_mean,
+    centred,
     cluster_permutation,
     group_draws,
     holm,
@@ -156,3 +157,17 @@ def true_accuracy() -> float:
 
 
 TRUE_ACCURACY = true_accuracy()
+
+
+def test_macro_f1_of_rare_classes_lies_in_the_middle_of_its_interval() -> None:
+    """Forty classes of three clips each, a third of them never answered: rounds that lack a class are not the better for it."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(40), 3)
+    answered = np.where(labels % 3 == 0, 1, labels)
+    predicted = np.where(rng.random((2, 120)) < 0.7, answered, rng.integers(40, size=(2, 120)))
+    value = float(np.mean([f1_score(labels, p, average="macro", zero_division=0) for p in predicted]))
+    rounds = bootstrap_macro_f1(predicted, labels, np.arange(120).astype(str))
+    (plain_low, plain_high), (low, high) = interval(rounds), interval(centred(rounds, value))
+    assert abs((plain_low + plain_high) / 2 - value) > 0.15 * (high - low)  # what it is there for
+    assert abs((low + high) / 2 - value) < 0.1 * (high - low)
+    assert high - low == pytest.approx(plain_high - plain_low)

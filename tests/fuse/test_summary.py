@@ -9,6 +9,7 @@ from bmla.fuse.config import RunConfig
 from bmla.fuse.recipes import run_config
 from bmla.fuse.run import Run
 from bmla.fuse.summary import conditions_of, noise_series, summarise
+from bmla.fuse.tables import records, table_columns
 from bmla.store.errors import UsageError
 
 MadeUp = Callable[..., Run]
@@ -110,9 +111,13 @@ def test_equal_ratios_share_every_round(made_up: MadeUp) -> None:
     assert shares_of(runs) == {"1:2": 0.5, "1:1": 0.5}
 
 
-def test_ratios_with_unequal_seeds_are_not_compared(made_up: MadeUp) -> None:
-    runs = [made_up(ratio("1:1", s), half(50, 30), 0.5) for s in (0, 1)] + [made_up(ratio("1:2"), half(50, 30), 0.5)]
-    assert summarise(runs).optima == []
+def test_of_unequal_seeds_those_that_all_ratios_have_are_compared(made_up: MadeUp) -> None:
+    """On seed 1 alone 1:1 is behind 1:2; its good seeds 0 and 2 have nothing beside them."""
+    runs = [made_up(ratio("1:1", s), half(50, n), 0.5) for s, n in ((0, 50), (1, 20), (2, 50))]
+    runs.append(made_up(ratio("1:2", 1), half(50, 30), 0.5))
+    (found,) = summarise(runs).optima
+    assert (found.best, found.means) == ("1:2", (0.6, 0.4))
+    assert summarise([*runs[:1], runs[2], runs[3]]).optima == []  # no seed in common
 
 
 def test_parts_taken_away_are_settings_of_their_own(made_up: MadeUp) -> None:
@@ -145,6 +150,7 @@ def test_folds_are_joined_so_that_every_clip_counts_once(made_up: MadeUp) -> Non
     assert row.clean.accuracies == pytest.approx((21 / 30, 21 / 30))
     assert row.fold_mean == pytest.approx(0.7)
     assert row.fold_std == pytest.approx(statistics.stdev([0.95, 0.7, 0.45]))
+    assert dict(table_columns([row]))["mean of folds"] == ["70.0 ± 25.0"]
     assert row.label == "transformer-ao"
     assert row.notes == ()
 
@@ -177,6 +183,7 @@ def test_a_pair_is_compared_on_the_clips_and_seeds_of_both(made_up: MadeUp) -> N
     assert pair.difference == pytest.approx((7 - 4) / 15)
     assert pair.mcnemar == pytest.approx(2 / 2**3)  # three for, none against: seeds pooled is one seed
     assert pair.mcnemar_seeds == (pair.mcnemar, pair.mcnemar)
+    assert (pair.compared, pair.mcnemar_each) == ((1,), (pair.mcnemar,))
     assert pair.permutation == pytest.approx(pair.mcnemar)  # every clip is its own recording
     assert pair.holm == pair.permutation
 
@@ -189,6 +196,8 @@ def test_pooled_mcnemar_counts_seeds_and_the_permutation_does_not(made_up: MadeU
     (pair,) = summarise(runs).pairs
     assert pair.mcnemar == pytest.approx(2 / 2**15)
     assert pair.mcnemar_seeds[0] == pytest.approx(2 / 2**5)
+    (line,) = records(summarise(runs))["pairs"]
+    assert line["mcnemar_each"] == dict.fromkeys("012", pytest.approx(2 / 2**5))
     assert pair.permutation == pytest.approx(2 / 2**5)
 
 

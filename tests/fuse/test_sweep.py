@@ -7,10 +7,11 @@ import pytest
 
 from bmla.fuse import obtain as module
 from bmla.fuse.condition import parse_condition
-from bmla.fuse.config import RunConfig, pretraining
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import predict
 from bmla.fuse.metrics import branch_accuracy
+from bmla.fuse.predictions import predict
+from bmla.fuse.prerequisites import pretraining
 from bmla.fuse.progress import Progress
 from bmla.fuse.run import load_run, run_name
 from bmla.fuse.sweep import RunsFailed, grid, run_sweep

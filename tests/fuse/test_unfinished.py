@@ -9,7 +9,8 @@ import torch
 from bmla.fuse.balance.base import Balance
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.train import Diverged, Trained, train
+from bmla.fuse.standing import Diverged
+from bmla.fuse.training import Trained, train
 from bmla.fuse.unfinished import NAME, Unfinished
 
 Tiny = Callable[..., RunConfig]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bmla.extract.encoders.base import Both, Encoder, Features, Pictures, encode
 from bmla.extract.encoders.table import EMBEDDED_DEFAULT, TABLE, build, find
@@ -185,18 +186,39 @@ def test_description_names_no_machine(encoder: Encoder) -> None:
     assert "cuda" not in text
 
 
-def test_compiling_is_no_part_of_the_description(
+def test_compiled_networks_are_the_ones_called(
     stream: str, encoder: Encoder, make_clip: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if stream.endswith(("avhubert", "avbert", "mavil")):
-        pytest.skip("the networks of upstreams are not compiled")
-    networks: list[Any] = []
-    monkeypatch.setattr("torch.compile", lambda network, **how: networks.append(network) or network)
+    compiled, called = [], []
+    monkeypatch.setattr(
+        "torch.compile", lambda f, **how: compiled.append(f) or (lambda *x, **named: called.append(f) or f(*x, **named))
+    )
     again = build(stream, model=MODELS.get(stream), parameters=PARAMETERS.get(stream), compiled=True)
-    assert again.describe() == encoder.describe()
-    assert len(networks) == (stream in MODELS)  # all that have a network on the device
+    assert again.describe() == encoder.describe()  # it is no part of it
+    ways = {"avbert": 4, "mavil": 3}.get(stream.partition(".")[2], int(stream in MODELS))
+    assert len(compiled) == ways  # all that have a network on the device, and all ways into it
     clip = make_clip(0.2, 5)
     assert encode(again, [clip])[0].values.tobytes() == encode(encoder, [clip])[0].values.tobytes()
+    if stream.startswith("av."):
+        assert len(set(called)) == ways
+    assert bool(called) == (stream in MODELS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["av.avhubert", "av.avbert", "av.mavil"])
+def test_networks_of_ours_can_be_compiled(
+    stream: str,
+    encoder: Encoder,
+    make_clip: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    compile_it = torch.compile
+    monkeypatch.setattr("torch.compile", lambda f, **how: compile_it(f, backend="eager", **how))
+    again = build(stream, model=MODELS[stream], parameters=PARAMETERS.get(stream), compiled=True)
+    clip = make_clip(0.2, 5)
+    np.testing.assert_array_equal(encode(again, [clip])[0].values, encode(encoder, [clip])[0].values)
+    assert not [record for record in caplog.records if record.name == "bmla"]  # one, where compiling fails
 
 
 def test_table_is_in_order(stream: str) -> None:

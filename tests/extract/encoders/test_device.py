@@ -136,6 +136,14 @@ def test_a_compiled_network_is_called_in_its_place(monkeypatch: pytest.MonkeyPat
     assert asked == [{"dynamic": True}]
 
 
+def test_ways_into_a_network_are_compiled_each_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda way, **how: lambda x: 10 * way(x))
+    layer = torch.nn.Module()
+    layer.seen, layer.heard, layer.other = abs, float, str
+    assert (called(layer, True, "seen", "heard").seen(-1), called(layer, True, "seen", "heard").heard("2")) == (10, 20)
+    assert called(layer, False, "seen").seen is abs
+
+
 def test_compiling_that_fails_is_one_line_and_the_network_is_used_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

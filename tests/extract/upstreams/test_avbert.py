@@ -93,6 +93,18 @@ def test_what_contradicts_the_reading_of_a_checkpoint_is_refused(tmp_path: Path,
     assert f"  {turned} is not base exp(A), as its code makes it with the mode static" in lines
 
 
+@pytest.mark.usefixtures("small")
+def test_matrices_that_can_not_be_turned_are_named_and_not_computed_with(
+    tmp_path: Path, state: State, save: Any
+) -> None:
+    name = f"{LAYER}.factor_ffn.orthogonal_ms1_linear"
+    odd = {**state, f"{name}.A": torch.ones(3, 5), f"{name}._B": torch.ones(8, 8)}
+    lines: list[str] = []
+    with pytest.raises(BmlaError, match=r"1 of another shape"):
+        convert(save({"state_dict": odd}, tmp_path / "a.pt"), "avbert", tmp_path / "out", lines.append)
+    assert any(f"{name}.A" in line and "(3, 5)" in line for line in lines)
+
+
 def normed(state: State, x: torch.Tensor, name: str) -> torch.Tensor:
     mean, variance, gain, shift = (
         state[f"{name}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")

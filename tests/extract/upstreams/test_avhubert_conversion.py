@@ -1,5 +1,6 @@
 """AV-HuBERT's checkpoints: every published key and shape, converted and loaded by the real path; what does not fit is named."""
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bmla.cli import main
+from bmla.extract.encoders.table import build
+from bmla.extract.upstreams import loading
 from bmla.extract.upstreams.checkpoint import Checkpoint
 from bmla.extract.upstreams.convert import convert
 from bmla.extract.upstreams.loading import load, open_upstream
@@ -178,6 +181,45 @@ def test_numbers_that_are_none_another_family_and_a_file_in_the_way_are_one_line
 
 
 @pytest.mark.usefixtures("tiny")
+def test_whole_numbers_are_no_weights(tmp_path: Path, state: dict[str, torch.Tensor], save: Any) -> None:
+    state["layer_norm.bias"] = state["layer_norm.bias"].to(torch.int32)
+    lines: list[str] = []
+    with pytest.raises(BmlaError, match=r"published: 1 contradictions; nothing was written"):
+        convert(save({"model": state}, tmp_path / "a.pt"), "avhubert-base", tmp_path / "out", lines.append)
+    assert "  layer_norm.bias is torch.int32, where weights are floating-point numbers" in lines
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_lies_outside_the_prefix_is_not_the_models(
+    tmp_path: Path, state: dict[str, torch.Tensor], save: Any
+) -> None:
+    tuned = {f"encoder.w2v_model.{key}": value for key, value in state.items()}
+    tuned["layer_norm.bias"] = tuned.pop("encoder.w2v_model.layer_norm.bias")  # a decoder's, say
+    lines: list[str] = []
+    with pytest.raises(BmlaError, match=r"published: 1 keys missing; nothing was written"):
+        convert(save({"model": tuned}, tmp_path / "a.pt"), "avhubert-base", tmp_path / "out", lines.append)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_streams_of_one_model_share_it_until_the_last_is_gone(
+    tmp_path: Path, state: dict[str, torch.Tensor], save: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(save({"model": state}, tmp_path / "a.pt"), tmp_path / "avhubert-base.safetensors")
+    read: list[Path] = []
+    monkeypatch.setattr(loading, "load", lambda path, family: (read.append(path), load(path, family))[1])
+    names = ("audio.avhubert", "mouth.avhubert", "av.avhubert")
+    encoders: list[Any] = [build(name, weights=[tmp_path]) for name in names]
+    assert len(read) == 1
+    assert len({id(encoder.loaded.model) for encoder in encoders}) == 1
+    assert open_upstream(None, "avhubert", [tmp_path], "meta") is not encoders[0].loaded  # another device: another copy
+    assert len(read) == 2
+    del encoders
+    gc.collect()
+    build("audio.avhubert", weights=[tmp_path])
+    assert len(read) == 3
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_file_that_is_not_the_converters_is_refused(
     tmp_path: Path, state: dict[str, torch.Tensor], save: Any
 ) -> None:
@@ -196,6 +238,13 @@ def test_a_file_that_is_not_the_converters_is_refused(
         BmlaError, match=r"less\.safetensors: does not hold avhubert-base: 1 tensors differ, such as layer_norm\.bias"
     ):
         load(tmp_path / "less.safetensors", "avhubert")
+    save_file(
+        {**tensors, "layer_norm.bias": tensors["layer_norm.bias"].int()},
+        tmp_path / "i.safetensors",
+        {"bmla": json.dumps(about)},
+    )
+    with pytest.raises(BmlaError, match=r"i\.safetensors: layer_norm\.bias is torch\.int32, expected float32"):
+        load(tmp_path / "i.safetensors", "avhubert")
     with pytest.raises(BmlaError, match=r"a\.pt: can't be read as safetensors .*bmla weights convert a\.pt"):
         load(tmp_path / "a.pt", "avhubert")
 
@@ -221,5 +270,9 @@ def test_the_command_writes_the_file_and_the_report(tmp_path: Path, state: dict[
     assert shown.exit_code == 0, shown.output
     assert f"{len(load_file(out))} keys are the model's\n" in shown.output
     assert shown.output.endswith(f"wrote {out}\n")
+    again = ["weights", "convert", str(path), "--as", "avhubert-base", "--out", str(tmp_path / "v")]
+    every = CliRunner().invoke(main, [*again, "--every-key"])
+    assert all(f"  {key} " in every.output for key in state if key not in load_file(out))
+    assert "keys\n" not in every.output
     missing = CliRunner().invoke(main, ["weights", "convert", str(tmp_path / "no.pt"), "--as", "avhubert-base"])
     assert (missing.exit_code, missing.output.count("\n")) == (1, 1)

@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from bmla.fuse.balance.table import BALANCES, build, entry
-from bmla.fuse.config import RunConfig, fitting, teachers
+from bmla.fuse.checks import fitting
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
+from bmla.fuse.learner import set_apart
 from bmla.fuse.models.table import MODELS
+from bmla.fuse.prerequisites import teachers
 from bmla.fuse.recipes import run_config
 from bmla.fuse.sweep import grid, run_sweep
-from bmla.fuse.train import Trained, set_apart, train
+from bmla.fuse.training import Trained, train
 from bmla.fuse.unfinished import Unfinished
 from bmla.store.errors import UnknownName, UsageError
 

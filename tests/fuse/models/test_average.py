@@ -9,13 +9,13 @@ import torch
 
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.evaluate import predict
 from bmla.fuse.models.average import entropy
 from bmla.fuse.models.base import FusionModel, Input, Output, Steps
 from bmla.fuse.models.table import build
+from bmla.fuse.predictions import predict
 from bmla.fuse.recipes import run_config
 from bmla.fuse.sweep import run_sweep
-from bmla.fuse.train import train
+from bmla.fuse.training import train
 from bmla.store.errors import UsageError
 
 INPUTS = {"audio": Input(6, 50.0), "visual": Input(5, 25.0)}

@@ -4,11 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bmla.fuse.config import RunConfig, pretraining
+from bmla.fuse.config import RunConfig
 from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.models.table import build
+from bmla.fuse.prerequisites import pretraining
 
 INPUTS = {"audio": Input(12, 50.0), "visual": Input(8, 25.0)}
 Tiny = Callable[..., RunConfig]

@@ -12,7 +12,7 @@ from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import Input, Steps
 from bmla.fuse.models.front import PictureFront, front
 from bmla.fuse.recipes import run_config
-from bmla.fuse.train import train
+from bmla.fuse.training import train
 
 GREY = Input(64, 25.0, (8, 8), pixels=True)
 
@@ -54,18 +54,26 @@ def test_the_convolution_sees_time_height_and_width() -> None:
         torch.testing.assert_close(seen[0][t, 1, i, j], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_cube_is_one_colour_over_time_bands_and_derivatives() -> None:
+def test_the_cube_is_one_colour_over_time_bands_and_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     part = made(Input(24, 100.0, (3, 8))).eval()
     part.standardise.take(torch.arange(24.0).view(3, 8), torch.full((3, 8), 2.0))
     spread = (torch.arange(8.0).var(unbiased=False) + 4).sqrt()
     torch.testing.assert_close(part.standardise.mean, torch.tensor([[3.5], [11.5], [19.5]]))
     torch.testing.assert_close(part.standardise.std, spread.expand(3, 1))
-    seen = []
-    part.convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    seen, plain = [], part.convolved
+    monkeypatch.setattr(part, "convolved", lambda x, mask: (seen.append(x), plain(x, mask))[1])
     values = torch.randn(1, 5, 3, 8)
     part(Steps(values, torch.ones(1, 5, dtype=torch.bool)))
     assert seen[0].shape == (1, 1, 5, 8, 3)
     torch.testing.assert_close(seen[0][0, 0, 2, 6, 1], (values[0, 2, 1, 6] - 11.5) / spread)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_convolved_where_a_step_is_valid_it_is_the_convolution_over_time(colours: int) -> None:
+    part = made(Input(64 * colours, 25.0, (8, 8, 3) if colours == 3 else (8, 8), pixels=True))
+    x = torch.randn(3, colours, 6, 8, 8)
+    mask = torch.tensor([[1, 1, 0, 1, 1, 1], [1, 0, 0, 0, 0, 0], [0] * 6], dtype=torch.bool)
+    torch.testing.assert_close(part.convolved(x, mask), part.convolution(x).transpose(1, 2)[mask])
 
 
 @pytest.mark.parametrize("fill", [0, 255])

@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "single-res bilinear": dict(attention="bilinear"),
     "bgru-vo pictures": dict(crop=0.8),
     "bgru-vo colour": {},
+    "bgru pictures": {},
     "concat pictures": {},
     "probe layers": dict(probe_mean="all"),
 }
@@ -54,9 +55,14 @@ def models() -> dict[str, FusionModel]:
         torch.manual_seed(0)
         model = build(config, inputs_of(name), CLASSES)
         for part, parameter in model.named_parameters():
-            if "front." not in part:  # of so many layers, random weights make numbers without end
+            if not any(word in part for word in ("front.", "convolution", "trunk")):
+                # of so many layers, random weights make numbers without end
                 torch.nn.init.normal_(parameter, std=0.4)
         model.inputs = inputs_of(name)
+        for modality in takes(config.model):
+            if model.inputs[modality].pixels:  # those of `laid_out`
+                like = torch.ones_like(model.mean_of(modality))
+                model.set_statistics(modality, 128 * like, 50 * like)
         made[name] = model.eval()
     return made
 

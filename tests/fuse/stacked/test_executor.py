@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from bmla.fuse import obtain as module
+from bmla.fuse import sweep
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
+from bmla.fuse.logs import Logged
+from bmla.fuse.planner import Plan
 from bmla.fuse.progress import Progress
-from bmla.fuse.run import Run, load_run
+from bmla.fuse.run import Run, load_run, run_name
 from bmla.fuse.stacked.group import grouped, largest_stack
 from bmla.fuse.sweep import RunsFailed, grid, run_sweep
 from bmla.fuse.unfinished import FOLDER, Unfinished
-from bmla.store.errors import UnknownName
+from bmla.store.errors import UnknownName, UsageError
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=2, lr=1e-3, finetune_lr=3e-4, batch_size=32)
 STREAMS = dict(audio="audio.arrays", visual="visual.arrays")
@@ -92,12 +95,77 @@ def test_a_killed_stack_goes_on_where_it_was(
     assert not list((tmp_path / "cut" / FOLDER).iterdir())
 
 
-def test_what_does_not_stack_is_said_and_trained_all_the_same(features: Features, tmp_path: Path) -> None:
+def test_what_does_not_stack_is_said_and_trained_all_the_same(
+    features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "plan", lambda *arguments: Plan("stacked"))
     configs = grid(["single-res", "film"], ["1:1"], [0, 1], **SMALL, **STREAMS)
     witness = Witness()
-    runs = run_sweep(configs, features, tmp_path, executor="stacked", progress=witness)
-    assert witness.said == ["single-res (SingleRes): does not stack, trained in processes"]
+    runs = run_sweep(configs, features, tmp_path, executor="auto", progress=witness)
+    assert witness.said == ["single-res (SingleRes works for one run at a time): does not stack, trained in processes"]
     assert [r.document["executor"] for r in runs] == ["processes"] * 2 + ["stacked"] * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "balance", "reason"),
+    [
+        ("single-res", "none", "single-res (SingleRes works for one run at a time)"),
+        ("bgru", "none", "bgru (TwoFronts works for one run at a time)"),
+        ("joint-aux", "mmpareto", "balance mmpareto (it goes back loss by loss)"),
+        ("joint", "umt", "balance umt (it trains maps of its own)"),
+    ],
+)
+def test_a_stack_that_is_asked_for_but_can_not_be_is_refused_at_once(
+    features: Features, tmp_path: Path, model: str, balance: str, reason: str
+) -> None:
+    configs = [
+        *grid(["film"], ["1:1"], [0, 1], **SMALL, **STREAMS),
+        *grid([model], ["1:1"], [0, 1], [()], [balance], **SMALL, gru_units=4, **STREAMS),
+    ]
+    with pytest.raises(UsageError) as caught:
+        run_sweep(configs, features, tmp_path, executor="stacked")
+    assert str(caught.value) == (
+        f"--executor stacked: {reason}: can't be trained in a stack; leave it out, or take --executor auto"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_only_put_together_may_be_asked_for_in_stacks(features: Features, tmp_path: Path) -> None:
+    configs = grid(["logit-average"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    runs = run_sweep(configs, features, tmp_path, executor="stacked")
+    branches = [load_run(tmp_path / name) for run in runs for name in run.branches.values()]
+    assert [run.document["executor"] for run in branches] == ["stacked"] * 4
+
+
+class Lines:
+    """A log that keeps everything in the order in which it came."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, list[int]] = {}
+        self.done: list[str] = []
+
+    def has(self, run: str) -> bool:
+        return False
+
+    def epoch(self, run: str, number: int, figures: Any) -> None:
+        assert figures["dev_accuracy"] >= 0
+        self.epochs.setdefault(run, []).append(number)
+
+    def finish(self, run: str, config: Any, scores: Any) -> None:
+        self.done.append(run)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("executor", ["stacked", pytest.param("dask", marks=pytest.mark.slow)])
+def test_logs_get_every_epoch_in_its_order(features: Features, tmp_path: Path, executor: str) -> None:
+    configs = grid(["joint"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    log = Lines()
+    progress = Logged(Progress(), [log], tmp_path, lambda config: run_name(config, features))
+    runs = run_sweep(configs, features, tmp_path, executor=executor, progress=progress)
+    assert log.epochs == {run.name: [epoch["epoch"] for epoch in run.history] for run in runs}
+    assert sorted(log.done) == sorted(log.epochs)
 
 
 def test_a_run_that_diverges_is_named_and_so_are_those_that_start_from_it(features: Features, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from bmla.fuse.stacked.group import BALANCES, key_of, why_not
 from bmla.fuse.stacked.layers import StackedDropout
 from bmla.fuse.stacked.rows import Rows
 from bmla.fuse.stacked.stack import run_stacked
-from bmla.fuse.train import Diverged, Trained, train, training
+from bmla.fuse.standing import Diverged
+from bmla.fuse.training import Trained, train, training
 
 Make = Callable[..., Features]
 Tiny = Callable[..., RunConfig]
@@ -80,12 +81,15 @@ def assert_close(solo: Trained, other: Trained) -> None:
 def test_which_models_claim_to_stack(tiny: Tiny, ragged: Features) -> None:
     reasons = {model: why_not(tiny(model), ragged) for model in MODELS if not model.startswith(("stconv", "probe"))}
     assert [model for model, reason in reasons.items() if reason is None] == sorted(STACKING, key=list(reasons).index)
-    assert reasons["concat"] == "concat (Con)"
-    assert reasons["single-res"] == "single-res (SingleRes)"
+    assert reasons["concat"] == "concat (Con works for one run at a time)"
+    assert reasons["single-res"] == "single-res (SingleRes works for one run at a time)"
     assert reasons["logit-average"] == "logit-average (nothing of it is trained)"
     assert why_not(tiny("balancemla", ratio="1:15", width=64, heads=8), ragged) is None
-    assert why_not(tiny("shared-head", balance="mla"), ragged) == "balance mla"
-    assert why_not(tiny("joint", head="cosine"), ragged) == "joint (CosineHead)"
+    assert why_not(tiny("shared-head", balance="mla"), ragged) == "balance mla (it goes back loss by loss)"
+    assert why_not(tiny("joint", head="cosine"), ragged) == "joint (CosineHead works for one run at a time)"
+    assert why_not(tiny("own:mine"), ragged) == "own:mine (a model of your own)"
+    together = replace(tiny("balancemla-ao"), tasks=(f"a={'0' * 10}", f"b={'0' * 10}"))
+    assert why_not(together, ragged) == "balancemla-ao (of several tasks)"
 
 
 @pytest.mark.parametrize("model", STACKING)

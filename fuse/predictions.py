@@ -4,7 +4,7 @@ Shape legend: n clips, c classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,11 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """(n,) the most probable class."""
         return self.result.argmax(1)
+
+    def take(self, clips: np.ndarray) -> "Predictions":
+        """Of some of the clips, by index or mask."""
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: value[clips] for name, value in parts.items() if value is not None})
 
 
 def predict(

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from bmla.fuse.balance.base import Balance
-from bmla.fuse.config import RunConfig, starting_points
+from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features, features_from_store
-from bmla.fuse.evaluate import Predictions, predict
+from bmla.fuse.learner import inverse_frequency
 from bmla.fuse.models.kinds import VECTORS
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.models.table import MODELS, takes
-from bmla.fuse.train import Diverged, Trained, inverse_frequency, noise, train, with_noisy_copies
+from bmla.fuse.noise import noise, with_noisy_copies
+from bmla.fuse.predictions import Predictions, predict
+from bmla.fuse.prerequisites import starting_points
+from bmla.fuse.standing import Diverged
+from bmla.fuse.training import Trained, train
 from bmla.store import open_store
 from bmla.store.errors import UsageError
 

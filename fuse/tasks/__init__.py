@@ -1,0 +1,1 @@
+"""Several tasks in one model, such as lip reading and emotion."""
