@@ -6,6 +6,7 @@ Nothing is trained for it: the same weights answer about other versions of the s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -38,6 +39,7 @@ class Condition:
 
 
 CLEAN = Condition()
+DECIBELS = ("white", "babble", "file")  # noise whose number is a signal-to-noise ratio: less is worse
 
 
 def hides(word: str) -> bool:
@@ -81,3 +83,31 @@ def expand(patterns: Sequence[str], streams: Sequence[str], used: Iterable[str])
             raise UsageError(f'"{pattern}": no such noise variant here; there are: {", ".join(variants) or "none"}')
         found += fitting
     return [v for v in variants if v in set(found)]
+
+
+def strength(variant: str) -> float:
+    """How bad a noise variant is, to sort by: the last number in its name, of a ratio in dB its negative."""
+    kind, _, value = variant.rpartition("@")[2].rpartition(",")[2].partition("=")
+    try:
+        return -float(value) if kind in DECIBELS else float(value)
+    except ValueError:
+        return 0.0
+
+
+def place_in_table(name: str) -> tuple[bool, int, list[tuple[str, float]], str]:
+    """To sort conditions by: clean, noise by name and strength, hidden modalities last."""
+    condition = parse_condition(name)
+    kinds = [(v.partition("=")[0], strength(v)) for v in condition.variants]
+    return bool(condition.hidden), len(condition.variants), kinds, name
+
+
+def noise_series(conditions: Sequence[str]) -> dict[str, list[tuple[float, str]]]:
+    """By stream and kind of noise: number and condition, the mildest first; of conditions with one noise and all modalities."""
+    series: dict[str, list[tuple[float, str]]] = {}
+    for name in conditions:
+        condition = parse_condition(name)
+        stream, _, value = name.partition("=")
+        if len(condition.variants) == 1 and not condition.hidden and "," not in value:
+            with suppress(ValueError):
+                series.setdefault(stream, []).append((float(value), name))
+    return {stream: sorted(points, key=lambda p: strength(p[1])) for stream, points in series.items()}

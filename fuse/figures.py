@@ -17,9 +17,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .condition import noise_series
 from .optimum import Contribution, audio_share
+from .rows import Cell, Row, branch
 from .run import Run
-from .summary import Cell, Row, Summary, branch, noise_series
+from .summary import Summary
 
 # Okabe and Ito (2008): told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

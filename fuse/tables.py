@@ -14,8 +14,10 @@ from ..store.errors import StoreError
 from .convergence import Convergence
 from .metrics import TOP
 from .optimum import Contribution, Worth
+from .pairs import Pair
+from .rows import Cell, Row
 from .statistics import Interval
-from .summary import Cell, Pair, Row, Summary
+from .summary import Summary
 
 NONE = "–"
 CURVES = {"model": "the model", "audio": "audio", "visual": "visual"}

@@ -9,11 +9,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..condition import noise_series
 from ..convergence import Convergence
 from ..figures import leading, share_of
 from ..models.table import takes
+from ..rows import Cell, branch
 from ..run import Run
-from ..summary import Cell, Summary, branch, noise_series
+from ..summary import Summary
 from .training import Training
 
 FORMAT = 1

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...store.errors import UsageError
-from ..condition import CLEAN, Condition, parse_condition
+from ..condition import CLEAN, Condition, noise_series, parse_condition
 from ..config import RunConfig
 from ..models.base import MODALITIES
 from ..models.table import MODELS
+from ..rows import Row
 from ..run import Run
-from ..summary import Row, Summary, noise_series, summarise
+from ..summary import Summary, summarise
 from ..sweep import grid
 from .experiments import Arm, Experiment
 

@@ -1,7 +1,7 @@
 """A folder like that of someone who follows the documentation: a small LRW tree, clips, a clip.mp4, and what a document takes for given."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from bmla.extract.demo.generate import write_clip
 from bmla.store import create_store
 from bmla.store.clips import Clip, ClipTable
+from bmla.store.place import REMOTE
 from bmla.store.shard import ClipFeatures
 from bmla.store.spec import StreamSpec
 
@@ -59,6 +60,14 @@ def make_world(sources: Path, tmp_path: Path) -> Callable[[Sequence[str]], Path]
         return world
 
     return make
+
+
+@pytest.fixture
+def bucket(s3: str) -> Iterator[None]:
+    """The bucket of `s3`, empty again for the next document."""
+    yield
+    boto3 = pytest.importorskip("boto3")
+    boto3.resource("s3", endpoint_url=REMOTE.endpoint).Bucket(s3.removeprefix("s3://")).objects.delete()
 
 
 def write_lrw(root: Path) -> None:

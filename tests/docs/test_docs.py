@@ -204,7 +204,7 @@ def test_every_block_runs(document, make_world, request, monkeypatch):
     given = GIVEN.search(text)
     monkeypatch.chdir(make_world(given["names"].split(", ") if given else ()))
     if "s3://" in text:
-        request.getfixturevalue("s3")
+        request.getfixturevalue("bucket")
     for name in ("BMLA_WEIGHTS", "BMLA_DATA"):  # blocks may set them
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BMLA_CACHE", str(Path.cwd() / "cache"))

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bmla.fuse.condition import noise_series
 from bmla.fuse.config import RunConfig
 from bmla.fuse.recipes import run_config
 from bmla.fuse.run import Run
-from bmla.fuse.summary import conditions_of, noise_series, summarise
+from bmla.fuse.summary import conditions_of, summarise
 from bmla.fuse.tables import records, table_columns
 from bmla.store.errors import UsageError
 
