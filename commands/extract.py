@@ -235,6 +235,8 @@ def extract(
     reason and left out; nothing is made up.
     """
     allowed = share(max_failed)
+    if folds is None and fold_by != "group":
+        raise UsageError("--fold-by: goes with --folds")
     if runs:
         named = tuple(stream_names(split_names(streams)))
         failed = from_run(runs, store, named, devices_of(device, gpus, None), compression, as_json, quiet)

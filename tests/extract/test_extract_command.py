@@ -183,6 +183,20 @@ def test_fuse_on_a_stream_that_is_not_done_says_what_to_do(tree, tmp_path):
         (("--stream", "audio.logspec@blur=3"), "blur is visual noise, the stream is audio"),
         (("--stream", "audio.logspec@file=3"), "no noise file was given"),
         (("--model", "audio.hubert=x"), "audio.hubert: has a model but is not extracted"),
+        (("--noise-file", __file__), "a noise file is given, and no stream has the noise file="),
+        (("--stream", "audio.logspec@white=3", "--noise-file", __file__), "such as audio.hubert@file=10"),
+        (("--noise-seed", "5"), "noise seed 5: no stream has noise; streams: mouth.roi"),
+        (("--stream", "audio.logspec", "--mouth-box", "79,115,175,211"), "no stream looks for a face: audio.logspec"),
+        (("--stream", "audio.logspec", "--detect-every", "2"), "no stream looks for a face: audio.logspec"),
+        (
+            ("--stream", "video.mavil", "--model", "video.mavil=random:mavil-tiny", "--face-box", "1,2,3,4"),
+            "video.mavil",
+        ),
+        (
+            ("--face-box", "1,2,3,4", "--detector", __file__),
+            'a detector is given, which the face policy "fixed" does not ask',
+        ),
+        (("--fold-by", "speaker"), "--fold-by: goes with --folds"),
     ],
 )
 def test_options_that_cannot_be_leave_no_store(tree, tmp_path, words, message):

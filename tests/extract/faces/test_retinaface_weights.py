@@ -141,6 +141,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, saved):
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(UsageError, match=r"text\.pth: expected a torch state dict"):
         load_checkpoint(tmp_path / "text.pth")
+    (tmp_path / "noise.pth").write_bytes(b"\x80\x02c__builtin__\neval\n.")
+    with pytest.raises(UsageError, match=r"noise\.pth: .*holds more than tensors") as caught:
+        load_checkpoint(tmp_path / "noise.pth")
+    assert "you trust the source" not in str(caught.value)  # torch would have one switch its safety off
     with pytest.raises(WeightsNotFound, match=r"nowhere\.pth: no RetinaFace checkpoint"):
         load_checkpoint(tmp_path / "nowhere.pth")
 
