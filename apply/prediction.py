@@ -137,6 +137,9 @@ class Prediction:
             found.append(f"  without {SENSES[modality]}, the other answers: {reason}")
         if attention:
             found += [self.summary(asking, weights) for asking, weights in self.answer.attention.items()]
+        if attention and not self.answer.attention:
+            why = "one of them is missing" if self.missing else "this model has none"
+            found.append(f"  no attention between sound and sight: {why}")
         return found + [f"  {note}" for note in self.notes]
 
     def summary(self, asking: str, attention: Attention) -> str:

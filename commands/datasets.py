@@ -1,6 +1,5 @@
 """`bmla datasets`: the data sets that can be read; `bmla datasets check`: what a copy of one holds."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..extract.datasets.table import ADAPTERS
+from ..store.errors import UsageError
 from .extract import data_root
-from .options import key_values
+from .options import JSON, echo_json, key_values
 
 if TYPE_CHECKING:
     from ..extract.datasets.base import DataSet
@@ -25,10 +25,17 @@ Examples:
 
 
 @click.group(invoke_without_command=True, epilog=EXAMPLES)
+@JSON
 @click.pass_context
-def datasets(ctx: click.Context) -> None:
+def datasets(ctx: click.Context, as_json: bool) -> None:
     """The data sets that can be read: classes, licence, expected files, options."""
     if ctx.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError(f"--json: goes behind {ctx.invoked_subcommand}")
+        return
+    if as_json:
+        keys = ("task", "classes", "licence", "layout", "options")
+        echo_json({name: {key: getattr(entry, key) for key in keys} for name, entry in ADAPTERS.items()})
         return
     for name, entry in ADAPTERS.items():
         click.echo(f"{name:<9} {entry.task}, {entry.classes}")
@@ -55,7 +62,7 @@ def datasets(ctx: click.Context) -> None:
     metavar="N",
     help="How many left-out items and incomplete clips to list; --json lists all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def check(name: str, root: Path | None, adapter_options: tuple[str, ...], show: int, as_json: bool) -> None:
     """What a copy of the data set holds, beside what it is known to hold, and all that is left out, with reasons.
 
@@ -66,7 +73,7 @@ def check(name: str, root: Path | None, adapter_options: tuple[str, ...], show: 
 
     found = find(name).adapter()(root or data_root(name), **key_values("--option", adapter_options))
     counts = compare(found)
-    click.echo(json.dumps(to_json(found, counts), indent=2)) if as_json else show_check(found, counts, show)
+    echo_json(to_json(found, counts)) if as_json else show_check(found, counts, show)
     if not found.clips:
         raise click.exceptions.Exit(1)
 

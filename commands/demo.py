@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .options import QUIET
+
 EXAMPLES = """\b
 Examples:
   bmla demo                 ten words, a few hundred clips: some minutes on two cores
@@ -24,8 +26,9 @@ COMMON = ["--width", "64", "--lr", "1e-3"]
 )
 @click.option("--small", is_flag=True, help="Fewer clips, ratios and seeds.")
 @click.option("--seed", default=0, show_default=True, help="Of the generated data.")
+@QUIET
 @click.pass_context
-def demo(ctx: click.Context, out: Path, small: bool, seed: int) -> None:
+def demo(ctx: click.Context, out: Path, small: bool, seed: int, quiet: bool) -> None:
     """Generate talking faces, extract their features, fuse them, report.
 
     The data set is GENERATED: one public-domain portrait whose mouth moves to words that a synthesiser speaks. Its
@@ -34,20 +37,23 @@ def demo(ctx: click.Context, out: Path, small: bool, seed: int) -> None:
     from ..extract.demo import make_demo
 
     data, store, runs = out / "data", out / "demo.zarr", out / "runs"
-    click.echo(
-        f"GENERATED data: a portrait from scikit-image, its mouth moved to words spoken by eSpeak NG -> {data}",
-        err=True,
-    )
+    if not quiet:
+        click.echo(
+            f"GENERATED data: a portrait from scikit-image, its mouth moved to words spoken by eSpeak NG -> {data}",
+            err=True,
+        )
+    silence = ["--quiet"] if quiet else []
     make_demo(data, small=small, seed=seed)
-    run(ctx, "extract", "--dataset", "demo", "--root", str(data), "--store", str(store))
+    run(ctx, "extract", "--dataset", "demo", "--root", str(data), "--store", str(store), *silence)
     run(ctx, "fuse", "--store", str(store), "--model", "transformer-ao,transformer-vo,transformer,balancemla",
-        *SIZES[small], *COMMON, "--out", str(runs))  # fmt: skip
+        *SIZES[small], *COMMON, "--out", str(runs), *silence)  # fmt: skip
     click.echo(f"\nreport: {runs / 'report.html'}   (generated data: it shows the path, not a result)")
 
 
 def run(ctx: click.Context, *words: str) -> None:
     """Runs another command of bmla as if it had been typed, and shows it."""
-    click.echo(f"\n$ bmla {shlex.join(words)}", err=True)
+    if "--quiet" not in words:
+        click.echo(f"\n$ bmla {shlex.join(words)}", err=True)
     code = ctx.find_root().command.main(list(words), prog_name="bmla", standalone_mode=False)
     if code:
         ctx.exit(code)

@@ -1,6 +1,5 @@
 """`bmla extract --derive`: new streams from those that a store has."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ..store.errors import UsageError
+from .options import echo_json
 from .progress import clip_progress
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ def derive(
     training = training_of_folds(store, folds, fold_by) if folds else (Training(),)
     config = DeriveConfig(store, derivation, streams, compression, training)
     with clip_progress(quiet, "derive") as progress:
-        summary = work(config, progress.begin, progress.advance, lambda line: click.echo(line, err=True))
+        summary = work(
+            config, progress.begin, progress.advance, lambda line: None if quiet else click.echo(line, err=True)
+        )
     if as_json:
-        click.echo(json.dumps(asdict(summary), indent=2))
+        echo_json(asdict(summary))
     else:
         for line in summary_lines(summary):
             click.echo(line)

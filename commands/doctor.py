@@ -1,10 +1,11 @@
 """`bmla doctor`: what this machine has and lacks."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+
+from .options import JSON, echo_json
 
 MARKS = {True: "ok ", False: "-- "}
 
@@ -13,7 +14,7 @@ MARKS = {True: "ok ", False: "-- "}
 @click.option(
     "--weights", type=click.Path(path_type=Path), multiple=True, metavar="DIR", help="Look for weights here too."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def doctor(weights: tuple[Path, ...], as_json: bool) -> None:
     """Versions, devices, weights (and how to get the missing ones), decoders, free disk."""
     from ..extract.doctor import examine
@@ -21,7 +22,7 @@ def doctor(weights: tuple[Path, ...], as_json: bool) -> None:
 
     findings = examine(weight_folders(weights))
     if as_json:
-        click.echo(json.dumps([asdict(f) for f in findings], indent=2))
+        echo_json([asdict(f) for f in findings])
         return
     group = ""
     for finding in findings:

@@ -1,6 +1,5 @@
 """`bmla store export` and `bmla store import`: features to and from HDF5, NumPy files and webdataset tars."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
-from .options import find_store, split_names
+from .options import JSON, QUIET, echo_json, find_store, split_names
 from .share import remote_options
 
 if TYPE_CHECKING:
     from ..store.exchange import ArrayImport
     from ..store.exchange.target import Imported
 
-QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 NEEDED = ("modality", "rate_hz", "values", "dataset", "task", "provenance")  # of arrays that are no export of bmla
 MOST_FAILURES_SHOWN = 5
 
@@ -55,7 +52,7 @@ def export(
         run_export(plan, format_name, out, bar.advance)
     failed = {source.name: len(source.failures) for source in plan.sources}
     if as_json:
-        click.echo(json.dumps({"out": str(out), "clips": len(plan.clips), "bytes": plan.bytes, "failed": failed}))
+        echo_json({"out": str(out), "clips": len(plan.clips), "bytes": plan.bytes, "failed": failed})
         return
     click.echo(f"{out}: {len(plan.clips)} clips, {', '.join(failed)}, {plan.bytes / 1e6:.1f} MB of features")
     for name, count in failed.items():
@@ -129,7 +126,7 @@ def import_(path: Path, target: str, streams: tuple[str, ...], quiet: bool, as_j
             choice = choice_of(path, names, given)
             done = [import_arrays(path, target, choice, progress.begin, progress.advance)]
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in done], indent=2))
+        echo_json([asdict(each) for each in done])
         return
     for each in done:
         show(each)

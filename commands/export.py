@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ..store.errors import UsageError
+from .options import JSON, echo_json
 
 EXAMPLES = """\b
 Examples:
@@ -27,7 +28,7 @@ Examples:
     help="torch: model.pt2, by torch.export. onnx: model.onnx. Repeatable.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the files.  [default: RUN-export]")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@JSON
 def export(run_folder: Path, kinds: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Write the model of RUN as a file, proven to answer as the model does, with a model card.
 
@@ -50,7 +51,7 @@ def export(run_folder: Path, kinds: tuple[str, ...], out: Path | None, as_json: 
         written = [
             {"path": str(f.path), "inputs": f.inputs, "outputs": f.outputs, "difference": f.difference} for f in files
         ]
-        click.echo(json.dumps({"run": run.name, "files": written, "card": str(folder / "README.md")}, indent=2))
+        echo_json({"run": run.name, "files": written, "card": str(folder / "README.md")})
         return
     for file in files:
         click.echo(f"{file.path}: differs from the model by at most {file.difference:.1g}")

@@ -1,6 +1,5 @@
 """`bmla extract`: a data set's clips -> a feature store."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from ..store.errors import UsageError
 from .completion import known_streams, lists_of
 from .derive import derive
 from .from_run import from_run
-from .options import STORES, device_of, key_values, split_names
+from .options import JSON, QUIET, STORES, device_of, echo_json, key_values, split_names
 
 if TYPE_CHECKING:
     from ..extract.extraction import Summary
@@ -189,8 +188,8 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
 )
 @click.option("--profile", is_flag=True, help="Show how long each stage worked and waited.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, try a few clips, say how long it will take, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@JSON
+@QUIET
 def extract(
     dataset: str | None,
     root: Path | None,
@@ -283,12 +282,13 @@ def extract(
         cluster=cluster,
         retry_failed=retry_failed,
     )
-    show_plan(plan)
+    if not quiet:
+        show_plan(plan)
     if dry_run:
-        show_estimate(plan)
+        show_estimate(plan, as_json)
         return
     summary = run(plan, quiet)
-    click.echo(json.dumps(to_json(summary), indent=2)) if as_json else show_summary(summary, profile)
+    echo_json(to_json(summary)) if as_json else show_summary(summary, profile)
     if summary.failed_share > allowed:
         raise click.exceptions.Exit(1)
 
@@ -306,7 +306,7 @@ def run(plan: "Plan", quiet: bool) -> "Summary":
     from .progress import clip_progress
 
     with clip_progress(quiet) as progress:
-        return work(plan, progress.begin, progress.advance, lambda line: click.echo(line, err=True))
+        return work(plan, progress.begin, progress.advance, lambda line: None if quiet else click.echo(line, err=True))
 
 
 def devices_of(device: str | None, gpus: str | None, cluster: str | None) -> tuple[str, ...]:
@@ -411,11 +411,14 @@ def show_plan(plan: "Plan") -> None:
         click.echo(line, err=True)
 
 
-def show_estimate(plan: "Plan") -> None:
+def show_estimate(plan: "Plan", as_json: bool) -> None:
+    from dataclasses import asdict
+
     from ..extract.estimate import estimate
     from ..extract.report import estimate_line
 
-    click.echo(estimate_line(plan, estimate(plan)))
+    found = estimate(plan)
+    echo_json(asdict(found)) if as_json else click.echo(estimate_line(plan, found))
 
 
 def show_summary(summary: "Summary", profile: bool) -> None:

@@ -3,7 +3,6 @@
 Here `fuse`, which knows what a run is, and `extract`, which knows how a derived stream is written, meet: neither imports the other.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from ..store.errors import UsageError
 from .derive import check_idle
+from .options import echo_json
 from .progress import clip_progress
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def from_run(
     with clip_progress(quiet, "derive") as progress:
         summary = make_streams(opened, made, compression, progress.begin, progress.advance)
     if as_json:
-        click.echo(json.dumps(asdict(summary), indent=2))
+        echo_json(asdict(summary))
     else:
         for line in summary_lines(summary):
             click.echo(line)

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +12,13 @@ import click
 from ..store.errors import UsageError
 
 STORES = Path("stores")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+QUIET = click.option("--quiet", is_flag=True, help="No progress and no remarks.")
+
+
+def echo_json(document: Any) -> None:
+    """Results for a program, which are all that stdout gets. ASCII, so that no terminal's encoding is in the way."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:

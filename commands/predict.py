@@ -1,6 +1,5 @@
 """`bmla predict`: a trained run's answers about clips, by the very encoders that it was trained behind."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import click
 
 from ..store.errors import UsageError
 from .extract import weight_folders
-from .options import device_of, device_options, key_values, remote_options
+from .options import JSON, QUIET, device_of, device_options, echo_json, key_values, remote_options
 
 if TYPE_CHECKING:
     from ..apply.cuts import Cut
@@ -64,8 +63,8 @@ A clip should be cut as those of the training: 29 frames around the word for LRW
 @click.option("--detector", type=click.Path(path_type=Path), help="Where the RetinaFace checkpoint lies, if elsewhere.")
 @device_options
 @remote_options
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no remarks.")
+@JSON
+@QUIET
 def predict(
     run_folder: Path,
     clips: tuple[Path, ...],
@@ -173,7 +172,7 @@ def show_json(loaded: "LoadedRun", found: "list[Prediction]", top: int, attentio
         "streams": loaded.run.streams,
         "clips": [prediction.to_dict(top, attention) for prediction in found],
     }
-    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    echo_json(document)
 
 
 def score_line(found: "list[Prediction]") -> str | None:

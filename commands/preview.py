@@ -1,11 +1,10 @@
 """`bmla store preview`: one page of a store, for a person to see what was extracted."""
 
-import json
 from pathlib import Path
 
 import click
 
-from .options import find_store, remote_options, split_names
+from .options import JSON, echo_json, find_store, remote_options, split_names
 
 EXAMPLES = """\b
 Examples:
@@ -21,10 +20,13 @@ Examples:
     "--stream", "streams", multiple=True, metavar="NAME", help="Only these streams, repeatable or with commas."
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The page.  [default: preview.html]")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON; the page only where --out names it.")
+@JSON
 @remote_options
 def preview(path: str | None, streams: tuple[str, ...], out: Path | None, as_json: bool) -> None:
-    """Show what was extracted: crops, the worst clips, histograms and failures, on one HTML page."""
+    """Show what was extracted: crops, the worst clips, histograms and failures, on one HTML page.
+
+    With --json the page is written only where --out names it.
+    """
     from ..store import open_store
     from ..store.preview import render_page, survey, write_page
 
@@ -32,4 +34,4 @@ def preview(path: str | None, streams: tuple[str, ...], out: Path | None, as_jso
     page = out or (None if as_json else Path("preview.html"))
     if page is not None:
         write_page(page, render_page(found))
-    click.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else str(page))
+    echo_json(found.to_dict()) if as_json else click.echo(str(page))

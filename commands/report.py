@@ -1,12 +1,12 @@
 """`bmla report`: finished runs -> tables and a page, from the kept test predictions alone."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..store.errors import UsageError
+from .options import JSON, echo_json
 
 if TYPE_CHECKING:
     from ..fuse.run import Run
@@ -34,7 +34,7 @@ Examples:
     help="Folder of the page and its figures.  [default: the first RUNS folder]",
 )
 @click.option("--csv", "csv_folder", type=click.Path(path_type=Path), help="Also write the tables as CSV files here.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@JSON
 def report(folders: tuple[Path, ...], pairs: str, out: Path | None, csv_folder: Path | None, as_json: bool) -> None:
     """Make the tables and the report of finished runs again.
 
@@ -53,7 +53,7 @@ def report(folders: tuple[Path, ...], pairs: str, out: Path | None, csv_folder: 
     written = write_csv(csv_folder, summary) if csv_folder else []
     if as_json:
         document = {**results(summary, facts), "report": str(page)}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        echo_json(document)
         return
     from .tables import show_further, show_summary
 

@@ -1,13 +1,12 @@
 """`bmla reproduce`: an experiment of the paper on a store, beside what the paper says."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .axes import fold_numbers, seed_numbers
-from .options import byte_count, device_of, device_options, remote_options
+from .options import byte_count, device_of, device_options, echo_json, remote_options
 from .settings import setting_options
 from .sweep_options import FOLDS, SHOWN, STORE, STREAMS, WORK, seed_option, with_options
 from .training import (
@@ -164,7 +163,7 @@ def conclude(name: str, found: "Outcome", dataset: str, task: str, folder: Path,
             "figure": str(figures / f"{name}.png"),
             "command": command_line(),
         }
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        echo_json(document)
         return
     show(tables)
     if task not in found.plan.experiment.tasks:

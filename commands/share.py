@@ -1,6 +1,5 @@
 """`bmla store push | pull | merge | diff | ls`: stores between teammates."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..store.errors import UsageError
-from .options import remote_options, split_names
+from .options import JSON, QUIET, echo_json, remote_options, split_names
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -27,7 +26,6 @@ Examples:
 """
 SOURCE = click.argument("source")
 TARGET = click.argument("target")
-QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,9 +58,12 @@ def selection_of(streams: tuple[str, ...], split: str | None, limit: int | None)
 @selection_options
 @remote_options
 @QUIET
-def push(source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool) -> None:
+@JSON
+def push(
+    source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool, as_json: bool
+) -> None:
     """Send what the other side lacks, by digest. Killed? Run it again: it goes on."""
-    transfer(source, target, selection_of(streams, split, limit), quiet, listing=True)
+    transfer(source, target, selection_of(streams, split, limit), quiet, as_json, listing=True)
 
 
 @click.command(epilog=PULL_EXAMPLES)
@@ -71,13 +72,16 @@ def push(source: str, target: str, streams: tuple[str, ...], split: str | None, 
 @selection_options
 @remote_options
 @QUIET
-def pull(source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool) -> None:
+@JSON
+def pull(
+    source: str, target: str, streams: tuple[str, ...], split: str | None, limit: int | None, quiet: bool, as_json: bool
+) -> None:
     """Fetch a store or a part of it. The part is a valid store that knows what it lacks."""
     from ..store.place import is_url
 
     if is_url(target):
         raise UsageError(f"{target}: pull fetches to a path; to send to a URL: bmla store push")
-    transfer(source, target, selection_of(streams, split, limit), quiet, listing=False)
+    transfer(source, target, selection_of(streams, split, limit), quiet, as_json, listing=False)
 
 
 @click.command(epilog="\b\nExample:\n  bmla store merge stores/train.zarr stores/test.zarr --into stores/all.zarr\n")
@@ -85,7 +89,8 @@ def pull(source: str, target: str, streams: tuple[str, ...], split: str | None, 
 @click.option("--into", required=True, type=click.Path(path_type=Path), help="The store to make.")
 @remote_options
 @QUIET
-def merge(sources: tuple[str, ...], into: Path, quiet: bool) -> None:
+@JSON
+def merge(sources: tuple[str, ...], into: Path, quiet: bool, as_json: bool) -> None:
     """Make one store of several of one data set: other clips of the same streams, or other streams of the same clips."""
     from ..store import open_store
     from ..store.merge import merge as join
@@ -97,6 +102,9 @@ def merge(sources: tuple[str, ...], into: Path, quiet: bool) -> None:
     with clip_progress(quiet, "merge") as progress:
         progress.begin(0, sum(len(s.clips) for s in opened))
         merged = join(opened, into, progress.advance)
+    if as_json:
+        echo_json({"store": str(merged.place), "clips": len(merged.clips), "streams": list(merged.streams())})
+        return
     click.echo(f"{merged.place}: {len(merged.clips)} clips, {', '.join(merged.streams())}")
 
 
@@ -104,14 +112,14 @@ def merge(sources: tuple[str, ...], into: Path, quiet: bool) -> None:
 @click.argument("here")
 @click.argument("there")
 @remote_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def diff(here: str, there: str, as_json: bool) -> None:
     """How two stores differ: clips, streams, specifications, shards. Exits with 1 where they do."""
     from ..store import open_store
     from ..store.diff import diff as compare
 
     lines = list(compare(open_store(here), open_store(there)))
-    click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines) or "no difference")
+    echo_json(lines) if as_json else click.echo("\n".join(lines) or "no difference")
     if lines:
         raise click.exceptions.Exit(1)
 
@@ -119,7 +127,7 @@ def diff(here: str, there: str, as_json: bool) -> None:
 @click.command(epilog="\b\nExamples:\n  bmla store ls\n  bmla store ls s3://team --json\n")
 @click.argument("path", default="stores")
 @remote_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def ls(path: str, as_json: bool) -> None:
     """The stores in a folder or bucket: data set, streams, clips, size, date, provenance."""
     from ..store.catalogue import catalogue
@@ -129,7 +137,7 @@ def ls(path: str, as_json: bool) -> None:
         raise UsageError(f"{path}: no such folder")
     shelves = list(catalogue(path))
     if as_json:
-        click.echo(json.dumps([asdict(s) for s in shelves], indent=2))
+        echo_json([asdict(s) for s in shelves])
         return
     if not shelves:
         click.echo(f"{path}: no store here", err=True)
@@ -139,7 +147,7 @@ def ls(path: str, as_json: bool) -> None:
         click.echo(shelves_table(shelves), nl=False)
 
 
-def transfer(source: str, target: str, selection: "Selection", quiet: bool, listing: bool) -> None:
+def transfer(source: str, target: str, selection: "Selection", quiet: bool, as_json: bool, listing: bool) -> None:
     """Moves what `target` lacks under a progress bar; both may be paths or URLs."""
     from contextlib import nullcontext
 
@@ -160,6 +168,9 @@ def transfer(source: str, target: str, selection: "Selection", quiet: bool, list
             run_transfer(plan, bar.advance)
         if listing and is_url(target):
             write_listing(place)
+    if as_json:
+        echo_json({"target": target, "shards": len(plan.items), "bytes": plan.bytes, "present": plan.present})
+        return
     click.echo(
         f"{target}: {len(plan.items)} shards moved ({plan.bytes / 1e6:.1f} MB), {plan.present} were there already"
     )

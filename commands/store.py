@@ -1,13 +1,12 @@
 """`bmla store`: look into a feature store."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from .exchange import export, import_
-from .options import find_store, remote_options
+from .options import JSON, QUIET, echo_json, find_store, remote_options
 from .preview import preview
 from .share import diff, ls, merge, pull, push
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ..store.info import StoreInfo
 
 STORE = click.argument("path", metavar="[STORE]", required=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -33,7 +31,7 @@ def info(path: str | None, as_json: bool) -> None:
     from ..store.info import info as read_info
 
     result = read_info(open_store(find_store(path)))
-    click.echo(json.dumps(asdict(result), indent=2)) if as_json else show(result)
+    echo_json(asdict(result)) if as_json else show(result)
 
 
 @store.command(epilog="\b\nExample:\n  bmla store failures stores/grid.zarr\n")
@@ -47,7 +45,7 @@ def failures(path: str | None, as_json: bool) -> None:
     opened = open_store(find_store(path))
     rows = [{"stream": s, **asdict(f)} for s in opened.streams() for e in opened.entries(s) for f in e.failures]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
         return
     for row in rows:
         click.echo("{clip}\t{stream}\t{step}\t{error}\t{message}".format(**row))
@@ -63,8 +61,9 @@ def failures(path: str | None, as_json: bool) -> None:
 @click.option(
     "--repair", is_flag=True, help="Mark bad shards, so that `bmla extract` does them again; nothing else is removed."
 )
+@QUIET
 @JSON
-def verify(path: str | None, deep: bool, repair: bool, as_json: bool) -> None:
+def verify(path: str | None, deep: bool, repair: bool, quiet: bool, as_json: bool) -> None:
     """Hold a store against its ledger: what is damaged, missing or foreign. Exits with 1 where something is."""
     from ..store import open_store
     from ..store.lock import writer_lock
@@ -74,11 +73,11 @@ def verify(path: str | None, deep: bool, repair: bool, as_json: bool) -> None:
     from .progress import byte_progress
 
     opened = open_store(find_store(path), read_only=not repair)
-    with byte_progress("verify", total_bytes(opened), quiet=not deep) as bar:
+    with byte_progress("verify", total_bytes(opened), quiet or not deep) as bar:
         problems = check(opened, deep, bar.advance)
     bad = [p for p in problems if not p.harmless]
     if as_json:
-        click.echo(json.dumps([asdict(p) for p in problems], indent=2))
+        echo_json([asdict(p) for p in problems])
     else:
         for problem in problems:
             click.echo(f"{'note' if problem.harmless else 'BAD '} {problem.where}: {problem.text}")
@@ -97,20 +96,22 @@ def verify(path: str | None, deep: bool, repair: bool, as_json: bool) -> None:
 
 @store.command(epilog="\b\nExample:\n  bmla store listing /srv/www/lrw.zarr\n")
 @click.argument("path")
-def listing(path: str) -> None:
+@JSON
+def listing(path: str, as_json: bool) -> None:
     """Write the list of files that a store needs to be read from a web server (push to a bucket writes it by itself)."""
     from ..store import open_store
     from ..store.listing import KEY, write_listing
 
     write_listing(open_store(path, read_only=False).place)
-    click.echo(f"{path}/{KEY}")
+    echo_json({"listing": f"{path}/{KEY}"}) if as_json else click.echo(f"{path}/{KEY}")
 
 
 @store.command(epilog="\b\nExample:\n  bmla store gc stores/grid.zarr\n")
 @STORE
 @remote_options
 @click.option("--dry-run", is_flag=True, help="Show what would go.")
-def gc(path: str | None, dry_run: bool) -> None:
+@JSON
+def gc(path: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove what killed writers left behind, never anything that the ledger names."""
     from ..store import open_store
     from ..store.lock import writer_lock
@@ -119,6 +120,9 @@ def gc(path: str | None, dry_run: bool) -> None:
     opened = open_store(find_store(path), read_only=False)
     with writer_lock(opened.path):
         keys = leftovers(opened) if dry_run else collect(opened)
+    if as_json:
+        echo_json({"removed": [] if dry_run else keys, "leftovers": keys})
+        return
     for key in keys:
         click.echo(key)
     click.echo(f"{len(keys)} files {'would go' if dry_run else 'removed'}", err=True)

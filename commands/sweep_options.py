@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .completion import known_balances, known_models, lists_of
+from .options import JSON, QUIET
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -205,8 +206,8 @@ SHOWN = (
         type=click.Path(path_type=Path),
         help="Folder of the runs and the report.  [default: runs/STORE, by its name]",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
-    click.option("--quiet", is_flag=True, help="No progress and no remarks."),
+    JSON,
+    QUIET,
 )
 # What spans a sweep, in the order of the help.
 SPAN = (MODEL, RATIO, seed_option("0"), *FOLDS, BALANCE, SET, *STREAMS, *NOISES)

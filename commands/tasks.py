@@ -1,6 +1,5 @@
 """`bmla fuse --tasks`: several stores -> one model of several tasks, and a report for each of them."""
 
-import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from .axes import (
     test_conditions,
     training_noises,
 )
-from .options import byte_count, device_of, split_names
+from .options import byte_count, device_of, echo_json, split_names
 
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
@@ -217,7 +216,7 @@ def show(runs: "dict[str, list[Run]]", tasks: "dict[str, Task]", as_json: bool, 
         if not as_json:
             show_task(name, summary, page, compare)
     if as_json:
-        click.echo(json.dumps({"tasks": documents}, indent=2, allow_nan=False))
+        echo_json({"tasks": documents})
 
 
 def show_task(name: str, summary: "Summary", page: Path, compare: bool) -> None:

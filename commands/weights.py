@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ..extract.upstreams.table import UPSTREAMS
+from .options import JSON, echo_json
 
 EXAMPLES = """\b
 Examples:
@@ -28,7 +29,8 @@ def weights() -> None:
     "--out", type=click.Path(path_type=Path), help="The file to write.  [default: NAME.safetensors beside it]"
 )
 @click.option("--every-key", is_flag=True, help="Name every key in the report, however many are alike.")
-def convert(checkpoint: Path, name: str, out: Path | None, every_key: bool) -> None:
+@JSON
+def convert(checkpoint: Path, name: str, out: Path | None, every_key: bool, as_json: bool) -> None:
     """Turn a published CHECKPOINT into safetensors, by its key names and shapes.
 
     Nothing in it is run or imported. Every key that is missing, of another shape, not known or not used is reported; a
@@ -37,5 +39,6 @@ def convert(checkpoint: Path, name: str, out: Path | None, every_key: bool) -> N
     from ..extract.upstreams.convert import convert as work
 
     target = out or checkpoint.with_name(f"{name}.safetensors")
-    work(checkpoint, name, target, click.echo, every_key=every_key)
-    click.echo(f"wrote {target}")
+    told: list[str] = []
+    work(checkpoint, name, target, told.append if as_json else click.echo, every_key=every_key)
+    echo_json({"weights": str(target), "report": told}) if as_json else click.echo(f"wrote {target}")

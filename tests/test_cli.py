@@ -120,3 +120,43 @@ def test_completion_knows_commands_options_and_names():
     assert complete("bmla fuse --model concat,balancemla-a") == ["concat,balancemla-ao"]
     assert "ogm-ge" in complete("bmla fuse --balance og")
     assert "audio.hubert" in complete("bmla extract --stream audio.hu")
+
+
+PROSE = ("completion", "demo", "reference", "serve")  # a script, other commands' results, Markdown, an address
+WATCHED = ("demo", "extract", "fuse", "predict", "reproduce", *(
+    f"store {name}" for name in ("export", "import", "merge", "pull", "push", "verify")
+))  # fmt: skip
+
+
+def options_of(command):
+    return {name: p for p in command.params for name in p.opts}
+
+
+def test_every_command_with_results_has_them_as_json():
+    results = {" ".join(path): c for path, c in commands() if c.callback is not None}
+    groups = {"store", "weights"}
+    without = {name for name, c in results.items() if "--json" not in options_of(c)}
+    assert without == {*PROSE, *groups}
+
+
+def test_every_command_with_a_progress_bar_can_be_quiet():
+    assert {" ".join(path) for path, c in commands() if "--quiet" in options_of(c)} == set(WATCHED)
+
+
+@pytest.mark.parametrize("name", ["--json", "--quiet"])
+def test_the_same_option_says_the_same_everywhere(name):
+    assert len({options_of(c)[name].help for _, c in commands() if name in options_of(c)}) == 1
+
+
+@pytest.mark.parametrize("words", ["models", "balances", "encoders", "datasets", "doctor"])
+def test_lists_as_json(words, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    result = run(words, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)
+
+
+def test_json_of_a_list_is_not_that_of_a_check():
+    result = run("datasets", "--json", "check", "grid")
+    assert result.exit_code == 2
+    assert "--json: goes behind check" in result.output

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +16,6 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ..facts import Facts
-from ..progress import describe
 from ..run import Run
 from ..summary import Summary
 from ..tables import (
@@ -83,7 +83,7 @@ def render_page(
         live: for a page that looks for news where it came from; None: one that stands alone.
     """
     numbers = page_numbers(summary, unfinished)
-    style, script = asset("page.css"), wrapped("".join(asset(name) for name in SCRIPTS))
+    style, script = for_old_browsers(asset("page.css")), wrapped("".join(asset(name) for name in SCRIPTS))
     values = of_summary(summary, numbers) if summary is not None else {"summary": None}
     there = parts_of(values, numbers, unfinished)
     return template().render(
@@ -134,7 +134,6 @@ def of_summary(summary: Summary, numbers: Mapping[str, Any]) -> dict[str, Any]:
         **keys,
         "summary": summary,
         "best": summary.rows[summary.best],
-        "best_run": describe(summary.best_run.config),
         "optima": sorted(summary.optima, key=lambda o: o.family != summary.rows[summary.best].family),
         "rivals": [summary.rows[i].label for i in summary.rivals],
         "columns": table_columns(summary.rows),
@@ -143,7 +142,7 @@ def of_summary(summary: Summary, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": conditions,
         "contributions": contributions,
         "convergence": convergence,
-        "confused": confused_pairs(summary.best_run),
+        "confused": confused_pairs(summary.runs[summary.best]),
         "runs": runs[:LISTED_RUNS],
         "more_runs": max(len(runs) - LISTED_RUNS, 0),
     }
@@ -164,15 +163,15 @@ def parts_of(values: Mapping[str, Any], numbers: Mapping[str, Any], unfinished: 
     return found | {"settings", "classes", "times", "provenance"}
 
 
-def confused_pairs(run: Run) -> list[dict[str, Any]]:
-    """The pairs of classes that are confused most often: truth, answer, count, share of the truth's clips."""
-    confusion = np.array(run.scores["test"]["confusion"])
-    totals = confusion.sum(1)
+def confused_pairs(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The pairs of classes that are confused most often by all runs of a setting: truth, answer, count, share of the truth's."""
+    confusion = np.sum([run.scores["test"]["confusion"] for run in runs], 0)
+    classes, totals = runs[0].classes, confusion.sum(1)
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
     return [
-        {"truth": run.classes[i], "answer": run.classes[j], "count": int(wrong[i, j]), "share": wrong[i, j] / totals[i]}
+        {"truth": classes[i], "answer": classes[j], "count": int(wrong[i, j]), "share": wrong[i, j] / totals[i]}
         for i, j in pairs
         if wrong[i, j] > 0
     ]
@@ -189,6 +188,13 @@ def template() -> Any:
 @cache
 def asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
+
+
+def for_old_browsers(style: str) -> str:
+    """Browsers from before 2024 know no light-dark(): they get the light page, and no choice of themes."""
+    light = re.sub(r"light-dark\(([^,()]+), [^,()]+\)", r"\1", style)
+    light = re.sub("color-scheme: (light )?dark", "color-scheme: light", light)
+    return f"{style}@supports not (color: light-dark(#fff, #000)) {{\n{light}.theme {{ display: none; }}\n}}\n"
 
 
 def wrapped(script: str) -> str:

@@ -94,6 +94,7 @@ def test_a_clip_without_sound_is_answered_by_sight_and_says_so(run, store, write
     assert list(found.answer.heads) == ["visual"]
     assert found.answer.attention == {}
     assert any(line.startswith("  without sound, the other answers: NoSound") for line in found.lines())
+    assert "  no attention between sound and sight: one of them is missing" in found.lines(attention=True)
 
 
 def test_a_clip_without_a_face_is_answered_by_sound(run, store, write, blank, tmp_path):

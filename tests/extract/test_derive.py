@@ -303,7 +303,7 @@ def command(*words: Any) -> Any:
 
 
 def test_the_command(store: Store) -> None:
-    words = ("--store", store.path, "--quiet", "--max-failed", "20%", "--stream", STREAM)
+    words = ("--store", store.path, "--max-failed", "20%", "--stream", STREAM)
     shown = command(*words, "--derive", "pca:2")
     assert shown.exit_code == 0, shown.output
     assert "components hold" in shown.output

@@ -58,6 +58,13 @@ def test_without_streams_all_are_planned_whose_weights_are_here(tree, tmp_path, 
     assert not (tmp_path / "s").exists()
 
 
+def test_the_estimate_of_a_dry_run_is_json_where_that_is_wanted(tree, tmp_path):
+    result = run("--dataset", "lrw", "--root", tree, "--store", tmp_path / "s", *SOUND, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)) == {"seconds", "left", "clips", "failed"}
+    assert result.stderr == ""
+
+
 def test_a_silent_stand_in_for_weights_is_never_used_but_by_name(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     store = tmp_path / "s.zarr"
@@ -225,7 +232,7 @@ def test_noises_of_one_stream_stay_together_and_the_profile_shows_their_time(tre
 
 
 def test_the_plan_says_how_many_shards_there_will_be(tree, tmp_path):
-    given = ["--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", *SOUND, "--quiet"]
+    given = ["--dataset", "lrw", "--root", tree, "--store", tmp_path / "s.zarr", *SOUND[:-1]]
     assert "s.zarr, 1 shard(s) of 8 clips, " in run(*given, "--dry-run").stderr
     assert "s.zarr, 2 shard(s) of 4 clips, " in run(*given, "--shard-size", "4").stderr
     assert "s.zarr, 2 shard(s) of 4 clips, " in run(*given).stderr  # as the store that is there

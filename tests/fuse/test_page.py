@@ -11,7 +11,7 @@ from bmla.fuse.config import RunConfig
 from bmla.fuse.facts import facts_of_runs
 from bmla.fuse.page import Live, page_numbers, render_page, trainings
 from bmla.fuse.page.content import curves_of, short
-from bmla.fuse.page.render import asset, digest, inside_script
+from bmla.fuse.page.render import asset, confused_pairs, digest, inside_script
 from bmla.fuse.run import load_run
 from bmla.fuse.standing import Standing
 from bmla.fuse.summary import Summary, summarise
@@ -96,6 +96,18 @@ def test_confusions_are_counted_over_the_runs_of_a_setting(summary: Summary) -> 
         cells = matrix["cells"]
         found = {(cells[i], cells[i + 1]): cells[i + 2] for i in range(0, len(cells), 3)}
         assert found == {where: count for where, count in expected.items() if count}
+
+
+def test_the_pairs_confused_most_are_of_all_runs_of_the_best_setting(summary: Summary) -> None:
+    runs = summary.runs[summary.best]
+    pairs = confused_pairs(runs)
+    assert len(runs) == 2
+    assert pairs
+    for pair in pairs:
+        i, j = runs[0].classes.index(pair["truth"]), runs[0].classes.index(pair["answer"])
+        assert pair["count"] == sum(run.scores["test"]["confusion"][i][j] for run in runs)
+        assert pair["share"] == pair["count"] / sum(sum(run.scores["test"]["confusion"][i]) for run in runs)
+    assert f"Test clips of {summary.rows[summary.best].label}, over all seeds and folds" in page_of(summary)
 
 
 def test_confusions_beyond_the_room_are_left_out_the_best_setting_last(

@@ -212,6 +212,19 @@ def test_the_theme_is_the_systems_until_one_is_chosen(chromium: Any, report: Pat
         assert dark(page) == (is_dark, is_dark)
 
 
+def test_a_browser_without_light_dark_shows_the_light_page(chromium: Any, report: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.html"
+    old.write_text(report.read_text("utf-8").replace("light-dark(", "unknown("), "utf-8")
+    with opened(chromium, old, color_scheme="dark", bypass_csp=True) as page:
+        look = page.evaluate(
+            "(({color, backgroundColor}) => [color, backgroundColor])(getComputedStyle(document.body))"
+        )
+        assert look == ["rgb(31, 35, 40)", "rgb(255, 255, 255)"]
+        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+        assert page.evaluate("getComputedStyle(document.querySelector('svg .right')).fill") == "rgb(0, 114, 178)"
+        assert not page.get_by_label("Theme").is_visible()
+
+
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_a_narrow_page_does_not_scroll_sideways(chromium: Any, report: Path, width: int) -> None:
     with opened(chromium, report, width=width) as page:

@@ -198,6 +198,34 @@ def test_every_store_command_takes_a_url(tmp_path, s3, monkeypatch):
         assert result.exit_code == code, (words, result.output)
 
 
+def test_every_store_command_prints_json_and_nothing_else(tmp_path):
+    store = make(tmp_path / "a.zarr").place
+    runs = {
+        ("push", store, tmp_path / "b.zarr", "--stream", "audio.toy"): {"target", "shards", "bytes", "present"},
+        ("pull", store, tmp_path / "c.zarr", "--stream", "mouth.toy"): {"target", "shards", "bytes", "present"},
+        ("merge", tmp_path / "b.zarr", tmp_path / "c.zarr", "--into", tmp_path / "d.zarr"): {
+            "store",
+            "clips",
+            "streams",
+        },
+        ("listing", tmp_path / "d.zarr"): {"listing"},
+        ("gc", tmp_path / "d.zarr", "--dry-run"): {"removed", "leftovers"},
+        ("gc", tmp_path / "d.zarr"): {"removed", "leftovers"},
+    }
+    for words, keys in runs.items():
+        result = CliRunner().invoke(main, ["store", *map(str, words), "--json"])
+        assert result.exit_code == 0, (words, result.output)
+        assert set(json.loads(result.stdout)) == keys
+
+
+def test_quiet_commands_say_nothing_on_stderr(tmp_path):
+    store = str(make(tmp_path / "a.zarr").place)
+    for words in (["verify", store, "--deep"], ["pull", store, str(tmp_path / "b.zarr")]):
+        result = CliRunner().invoke(main, ["store", *words, "--quiet"])
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout
+
+
 def test_remote_streams_are_cached_once_and_bounded(tmp_path, s3):
     source = make(tmp_path / "a.zarr")
     copy(source, f"{s3}/cache.zarr")

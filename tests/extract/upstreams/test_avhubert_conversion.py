@@ -274,5 +274,7 @@ def test_the_command_writes_the_file_and_the_report(tmp_path: Path, state: dict[
     every = CliRunner().invoke(main, [*again, "--every-key"])
     assert all(f"  {key} " in every.output for key in state if key not in load_file(out))
     assert "keys\n" not in every.output
+    program = json.loads(CliRunner().invoke(main, [*again[:-1], str(tmp_path / "w"), "--json"]).stdout)
+    assert (program["weights"], program["report"][0] in shown.output) == (str(tmp_path / "w"), True)
     missing = CliRunner().invoke(main, ["weights", "convert", str(tmp_path / "no.pt"), "--as", "avhubert-base"])
     assert (missing.exit_code, missing.output.count("\n")) == (1, 1)
