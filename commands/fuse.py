@@ -1,6 +1,5 @@
 """`bmla fuse`: a feature store -> trained fusion models, their scores and a report."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from .axes import (
     test_conditions,
     training_noises,
 )
-from .options import byte_count, device_of, device_options, find_store, remote_options, split_names
+from .options import byte_count, device_of, device_options, echo_json, find_store, remote_options, split_names
 from .own import own_models, with_sources
 from .serve import watching
 from .settings import setting_options
@@ -210,6 +209,4 @@ def show_json(summary: "Summary", features: "Features", report: Path) -> None:
     from ..fuse.facts import facts_of_features
     from ..fuse.report import results
 
-    click.echo(
-        json.dumps({**results(summary, facts_of_features(features)), "report": str(report)}, indent=2, allow_nan=False)
-    )
+    echo_json({**results(summary, facts_of_features(features)), "report": str(report)})
