@@ -17,9 +17,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .condition import noise_series
+from .condition import CLEAN, noise_series
 from .optimum import Contribution, audio_share
-from .rows import Cell, Row, branch
+from .rows import Cell, Row, branch, mean_alpha
 from .run import Run
 from .summary import Summary
 
@@ -283,6 +283,27 @@ def draw_alpha(alpha: Sequence[float | None], classes: Sequence[str]) -> Figure 
         axes.axhline(0.5, color=INK, linewidth=0.8)
         axes.set_xlabel(f"classes, from {names[0]} to {names[-1]}")
         axes.set_ylabel("mean alpha: share of sound")
+    return figure
+
+
+def draw_alpha_noise(summary: Summary) -> Figure | None:
+    """How sound's share moves with each kind of noise, a thin line a class; of the setting with the best run that has decision weights."""
+    best = summary.best_weighted_run
+    series = noise_series(summary.conditions)
+    if best is None or not series:
+        return None
+    row, runs = next((r, runs) for r, runs in zip(summary.rows, summary.runs, strict=True) if best in runs)
+    figure, panels = panel_grid(len(series))
+    for axes, (kind, points) in zip(panels, series.items(), strict=True):
+        there = [("clean", str(CLEAN)), *((f"{value:g}", c) for value, c in points if c in row.conditions)]
+        shares = [mean_alpha(runs, condition) for _, condition in there]
+        by_class = np.array([[np.nan if a is None else a for a in s] for s in shares if s is not None])
+        axes.plot(by_class, color=COLOURS[0], linewidth=0.6, alpha=0.45)
+        axes.plot(np.nanmean(by_class, 1), color=COLOURS[1], linewidth=1.8, marker="o", markersize=4)
+        axes.set_xticks(range(len(there)), [name for name, _ in there])
+        axes.set_title(kind)
+    panels[0].set_ylabel("alpha: share of sound")
+    figure.supxlabel(f"{row.label}: single classes (thin) and their mean (thick)", fontsize=9)
     return figure
 
 

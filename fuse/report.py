@@ -15,6 +15,7 @@ from .facts import Facts
 from .figures import (
     draw_accuracies,
     draw_alpha,
+    draw_alpha_noise,
     draw_conditions,
     draw_confusion,
     draw_contributions,
@@ -102,6 +103,7 @@ def draw(summary: Summary) -> dict[str, tuple[bytes, bytes]]:
             "contributions": draw_contributions(summary),
             "curves": draw_curves(summary),
             "confusion": draw_confusion(confusion, summary.best_run.classes),
+            "alpha_noise": draw_alpha_noise(summary),
             "alpha": draw_alpha(weighted.scores["test"]["alpha_per_class"], weighted.classes) if weighted else None,
         }
         return {name: (render(f, "svg"), render(f, "png")) for name, f in figures.items() if f is not None}

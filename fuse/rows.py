@@ -205,3 +205,13 @@ def known_mean(tests: Sequence[dict[str, Any]], key: str) -> float | None:
     """The mean over clips of a score of several runs, of those that have it; None where none has."""
     known = [(test[key], test["clips"]) for test in tests if test.get(key) is not None]
     return math.fsum(v * n for v, n in known) / sum(n for _, n in known) if known else None
+
+
+def mean_alpha(runs: Sequence[Run], condition: str) -> list[float | None] | None:
+    """By class, the mean over runs of sound's share under a condition that all were tested under; None without decision weights."""
+    tests = [run.scores_under(condition) for run in runs]
+    columns = [test["alpha_per_class"] for test in tests if test.get("alpha") is not None]
+    if not columns:
+        return None
+    known = [[a for a in values if a is not None] for values in zip(*columns, strict=True)]
+    return [statistics.fmean(values) if values else None for values in known]

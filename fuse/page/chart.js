@@ -167,7 +167,7 @@ function onePanel(group, panel, series, values, width, height, hidden, spot) {
   const keys = [...new Set(series.filter((s) => !s.thin).map((s) => s.key))];
   const band = panel.x.names ? Math.min(7, (0.5 * (box.right - box.left)) / panel.x.names.length / Math.max(keys.length, 1)) : 0;
   for (const s of [...series].sort((a, b) => Number(b.thin || 0) - Number(a.thin || 0))) {
-    const shift = panel.x.names ? (keys.indexOf(s.key) - (keys.length - 1) / 2) * band : 0;
+    const shift = panel.x.names && !s.thin ? (keys.indexOf(s.key) - (keys.length - 1) / 2) * band : 0;
     oneLine(group, s, (p) => x(p.x) + shift, y, spot);
   }
 }

@@ -5,7 +5,6 @@ fit is left out and counted: a page of a hundred runs stays small enough for a m
 """
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..condition import noise_series
 from ..convergence import Convergence
 from ..figures import leading, share_of
 from ..models.table import takes
-from ..rows import Cell, branch
+from ..rows import Cell, branch, mean_alpha
 from ..run import Run
 from ..summary import Summary
 from .training import Training
@@ -87,11 +86,8 @@ def of_summary(summary: Summary) -> dict[str, Any]:
 def settings(summary: Summary) -> list[dict[str, Any]]:
     """One entry a row; cells in the order of the conditions, None where it was not tested."""
     found = []
-    room = MOST_WEIGHTS
-    for row, setting in zip(summary.rows, summary.settings, strict=True):
-        alpha = mean_alpha(setting.runs)
-        alpha = alpha if alpha and len(alpha) <= room else None
-        room -= len(alpha or ())
+    alphas = weights(summary)
+    for row, setting, alpha in zip(summary.rows, summary.settings, alphas, strict=True):
         found.append(
             {
                 "label": cut(row.label),
@@ -120,13 +116,17 @@ def of_convergence(found: Convergence) -> list[Any]:
     return [short(found.mean), len(found.known), len(found.epochs)]
 
 
-def mean_alpha(runs: Sequence[Run]) -> list[float | None] | None:
-    """By class, the mean over runs of sound's share; None for models without decision weights."""
-    columns = [run.scores["test"].get("alpha_per_class") for run in runs if run.scores["test"].get("alpha") is not None]
-    if not columns:
-        return None
-    known = [[a for a in values if a is not None] for values in zip(*columns, strict=True)]
-    return [short(statistics.fmean(values)) if values else None for values in known]
+def weights(summary: Summary) -> list[list[list[float | None] | None]]:
+    """By setting and condition, sound's share of each class; None where there is none, and beyond MOST_WEIGHTS: noise is left out first."""
+    found: list[list[list[float | None] | None]] = [[] for _ in summary.rows]
+    room = MOST_WEIGHTS
+    for condition in summary.conditions:
+        for of_setting, row, setting in zip(found, summary.rows, summary.settings, strict=True):
+            alpha = mean_alpha(setting.runs, condition) if condition in row.conditions else None
+            alpha = alpha if alpha and len(alpha) <= room else None
+            room -= len(alpha or ())
+            of_setting.append(series(alpha) if alpha else None)
+    return found
 
 
 def of_run(run: Run, setting: int) -> dict[str, Any]:
@@ -224,7 +224,8 @@ def figures_of(found: dict[str, Any]) -> list[str]:
         "noise": bool(found["noises"]),
         "contributions": bool(found["contributions"]),
         "curves": "dev_accuracy" in curves,
-        "alpha": any(s["alpha"] for s in settings),
+        "alpha": any(s["alpha"][0] for s in settings),
+        "alpha_noise": any(s["alpha"][i] for s in settings for noise in found["noises"] for _, i in noise["points"]),
         "discrepancy": bool({"rho", "alpha"} & curves) or any(name.startswith("scale_") for name in curves),
         "gradients": any(name.startswith("grad_norm_") for name in curves),
         "confusion": bool(found["confusions"]),

@@ -60,6 +60,8 @@ const interval = (c) => (c.low === null ? "" : `\n95 % interval ${percent(c.low)
 const seedsOf = (c) => `${c.dots.length} seed${c.dots.length > 1 ? "s" : ""}`;
 const cellText = (label, where, c) => `${label}\n${where}: ${percent(c.mean)}${interval(c)}\n${seedsOf(c)}`;
 
+const chosenOf = (settings, state) => settings.find((s) => String(s.i) === state.choice) || settings.reduce((a, b) => (b.dev > a.dev ? b : a));
+
 const BUILDERS = {
   accuracy(view) {
     const condition = view.condition;
@@ -209,20 +211,45 @@ const BUILDERS = {
   },
 
   alpha(view, state) {
-    const having = view.settings.filter((s) => s.alpha);
+    const place = view.data.conditions[view.condition];
+    const having = view.settings.filter((s) => s.alpha[view.condition]);
     if (!having.length) return nothing;
-    const chosen = having.find((s) => String(s.i) === state.choice) || having.reduce((a, b) => (b.dev > a.dev ? b : a));
-    const known = chosen.alpha.map((value, i) => ({ value, name: view.data.classes[i] })).filter((c) => c.value !== null).sort((a, b) => b.value - a.value);
+    const chosen = chosenOf(having, state);
+    const known = chosen.alpha[view.condition].map((value, i) => ({ value, name: view.data.classes[i] })).filter((c) => c.value !== null).sort((a, b) => b.value - a.value);
     if (!known.length) return nothing;
     const many = known.length > NAMED_CLASSES;
     const rows = many ? [...known.slice(0, EACH_END), ...known.slice(-EACH_END)] : known;
     const sound = known.filter((c) => c.value > 0.5).length;
     return {
       kind: "rows", slim: true, choices: having.map((s) => [s.i, s.label]), chosen: chosen.i, choiceLabel: "Setting",
-      x: { label: "mean alpha, the share of sound", rule: 0.5 },
+      x: { label: `mean alpha, the share of sound: ${place}`, rule: 0.5 },
       rows: rows.map((c) => ({ label: c.name, items: [{ key: "alpha", n: c.value > 0.5 ? 0 : 1, value: c.value, from: 0.5, text: `${c.name}\nalpha ${c.value.toFixed(3)}: leans on ${c.value > 0.5 ? "sound" : "sight"}` }] })),
-      summary: `${chosen.label}: ${sound} classes lean on sound, ${known.length - sound} on sight${many ? `; drawn are the ${EACH_END} from either end` : ""}.`,
+      summary: `${chosen.label}, ${place}: ${sound} classes lean on sound, ${known.length - sound} on sight${many ? `; drawn are the ${EACH_END} from either end` : ""}.`,
       table: { heads: ["class", "alpha", "leans on"], lines: known.map((c) => [c.name, c.value, c.value > 0.5 ? "sound" : "sight"]) },
+    };
+  },
+
+  alpha_noise(view, state) {
+    const having = view.settings.filter((s) => view.data.noises.some(({ points }) => points.some(([, c]) => s.alpha[c])));
+    if (!having.length) return nothing;
+    const chosen = chosenOf(having, state);
+    const lines = [];
+    const panels = view.data.noises.map(({ kind, points }) => {
+      const places = [["clean", 0], ...points].filter(([, c]) => chosen.alpha[c]);
+      const curve = (share) => places.map(([value, c], x) => ({ x, value, y: share(chosen.alpha[c]) })).filter((p) => p.y !== null);
+      const classes = view.data.classes.map((name, i) => ({ name, points: curve((alpha) => alpha[i]) })).filter((c) => c.points.length);
+      for (const c of classes) for (const p of c.points) lines.push([c.name, kind, String(p.value), p.y]);
+      const middle = curve((alpha) => mean(alpha.filter((a) => a !== null))).map((p) => ({ ...p, text: `${kind}, ${p.value}\nmean alpha over classes ${p.y.toFixed(3)}` }));
+      return {
+        title: kind, x: { names: places.map(([value]) => String(value)), label: "strength" }, y: { label: "mean alpha, the share of sound" },
+        series: [...classes.map((c) => ({ key: "classes", n: 0, thin: true, points: c.points })), { key: "mean over classes", n: 1, points: middle }],
+      };
+    }).filter((p) => p.x.names.length > 1);
+    return {
+      kind: "lines", sharedY: true, panels, choices: having.map((s) => [s.i, s.label]), chosen: chosen.i, choiceLabel: "Setting",
+      keys: [{ key: "mean over classes", label: "mean over classes", n: 1 }, { key: "classes", label: "single classes", n: 0 }],
+      summary: `${chosen.label}: ${panels.length} kinds of noise: ${panels.map((p) => p.title).join(", ")}.`,
+      table: { heads: ["class", "noise", "strength", "alpha"], lines },
     };
   },
 

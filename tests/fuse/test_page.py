@@ -9,7 +9,7 @@ import pytest
 
 from bmla.fuse.config import RunConfig
 from bmla.fuse.facts import facts_of_runs
-from bmla.fuse.page import Live, page_numbers, render_page, trainings
+from bmla.fuse.page import Live, content, page_numbers, render_page, trainings
 from bmla.fuse.page.content import curves_of, short
 from bmla.fuse.page.render import asset, confused_pairs, digest, inside_script
 from bmla.fuse.run import load_run
@@ -66,9 +66,24 @@ def test_the_numbers_are_those_of_the_summary(summary: Summary) -> None:
 def test_alpha_is_the_mean_over_the_runs_of_a_setting(summary: Summary) -> None:
     found = page_numbers(summary)
     i = next(i for i, row in enumerate(summary.rows) if row.model == "balancemla")
-    columns = [run.scores["test"]["alpha_per_class"] for run in summary.runs[i]]
-    assert found["settings"][i]["alpha"] == pytest.approx([sum(c) / 2 for c in zip(*columns, strict=True)], rel=1e-3)
-    assert found["settings"][0]["alpha"] is None
+    for condition, alpha in zip(found["conditions"], found["settings"][i]["alpha"], strict=True):
+        if condition == "no-visual":
+            assert alpha is None
+        else:
+            columns = [run.scores_under(condition)["alpha_per_class"] for run in summary.runs[i]]
+            assert alpha == pytest.approx([sum(c) / 2 for c in zip(*columns, strict=True)], rel=1e-3)
+    assert found["settings"][0]["alpha"] == [None] * len(found["conditions"])
+    assert "alpha_noise" in found["figures"]
+
+
+def test_of_very_many_weights_those_under_noise_are_left_out_first(
+    summary: Summary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes, weighted = 3, [s["alpha"] for s in page_numbers(summary)["settings"][1:]]
+    monkeypatch.setattr(content, "MOST_WEIGHTS", len(weighted) * classes + classes)
+    fewer = [s["alpha"] for s in page_numbers(summary)["settings"][1:]]
+    assert [len([a for a in s if a]) for s in fewer] == [2, 1]
+    assert [s[0] for s in fewer] == [s[0] for s in weighted]
 
 
 def test_curves_of_the_branches_come_with_the_runs_that_started_from_them(
@@ -157,7 +172,7 @@ def test_text_of_the_data_stays_text(summary: Summary) -> None:
 
 def test_every_figure_with_numbers_has_its_place_and_its_builder(summary: Summary) -> None:
     html = page_of(summary)
-    names = re.findall(r'data-figure="([a-z]+)"', html)
+    names = re.findall(r'data-figure="([a-z_]+)"', html)
     assert sorted(names) == sorted(page_numbers(summary)["figures"])
     for name in names:
         assert re.search(rf"^  {name}\(view", asset("figures.js"), re.M), name

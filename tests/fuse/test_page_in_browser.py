@@ -102,7 +102,7 @@ def visible_rows(page: Any, region: str) -> list[str]:
 def test_every_figure_is_drawn_without_a_complaint(chromium: Any, report: Path) -> None:
     with opened(chromium, report) as page:
         expected = {"accuracy", "ratios", "noise", "contributions", "curves", "discrepancy", "gradients", "alpha",
-                    "confusion", "times"}  # fmt: skip
+                    "alpha_noise", "confusion", "times"}  # fmt: skip
         assert {name.removeprefix("figure-") for name in figures(page)} == expected
         for name in figures(page):
             area = page.locator(f"#{name} .area")
