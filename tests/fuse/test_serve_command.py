@@ -24,13 +24,19 @@ PATIENCE_S = 60
 
 def start(*words: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "bmla", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
+    before = signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # of tests in the background it is ignored, and a child would ignore it too
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bmla", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def address(process: subprocess.Popen[str]) -> str:
