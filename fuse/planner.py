@@ -180,7 +180,7 @@ def lines_of(
     best: str, totals: Mapping[str, float], speeds: Sequence[Speed], runs: int, workers: int, threads: int
 ) -> tuple[str, ...]:
     """The plan in one line, and one for each group of runs that train together."""
-    how = "in stacks" if best == "stacked" else f"in {workers} process(es) of {threads} thread(s)"
+    how = "in stacks" if best == "stacked" else f"in {several(workers, 'process', 'es')} of {several(threads, 'thread', 's')}"
     tried = [s for s in speeds if s.stacked_s is not None]
     other = "processes" if best == "stacked" else "stacked"
     against = f"; {'in processes' if other == 'processes' else 'in stacks'} {duration(totals[other])}" if tried else ""
@@ -193,6 +193,10 @@ def lines_of(
     if left := runs - sum(s.runs for s in speeds):
         lines.append(f"  {left} not measured")
     return tuple(lines)
+
+
+def several(count: int, name: str, ending: str) -> str:
+    return f"{count} {name}{ending if count != 1 else ''}"
 
 
 def duration(seconds: float) -> str:
