@@ -3,7 +3,8 @@
 On training clips both branches are nearly always right and sure, so weights that are trained there never learn what a wrong answer looks
 like; under noise they then hardly move. Here the branches are finished and stay as they are. Their answers on the dev clips, clean
 and with as many noisy copies as are useful, decide the few numbers of `models/reliability.py`, by the least cross-entropy with a
-penalty that keeps them small. The dev split has chosen the epoch before; the test split is not looked at.
+penalty that keeps them small. Where there are no noisy copies, how sure the answers are decides as it stands, and only the weights of the
+classes are fitted. The dev split has chosen the epoch before; the test split is not looked at.
 
 *Source:* ours, after the calibration of a trained network on held-out data (Guo et al., 2017).
 """
@@ -34,7 +35,7 @@ def fit_decision(model: BalanceMLA, features: Features, clips: np.ndarray, augme
 
     Args:
         clips: (n,) that the branches were not trained on; those with both modalities count.
-        augment: noise variants that the copies are drawn from; none: every copy would be clean, so there is one.
+        augment: noise variants that the copies are drawn from; none: there is one copy, clean.
     """
     decision = model.decision
     if not isinstance(decision, Reliability) or decision.bias is None:
@@ -47,10 +48,14 @@ def fit_decision(model: BalanceMLA, features: Features, clips: np.ndarray, augme
     audio, visual, x = (torch.cat(parts).double() for parts in zip(*answers, strict=True))
     labels = features.labels.to(x.device)[index.to(features.labels.device)].to(x.device)
     labels = labels.repeat(len(x) // len(index))
-    decision.mean.copy_(x.mean(0))
-    decision.std.copy_(x.std(0, unbiased=False).clamp(min=1e-6))
-    decision.double().requires_grad_(True)
-    optimiser = torch.optim.LBFGS(decision.parameters(), max_iter=ROUNDS, line_search_fn="strong_wolfe")
+    fitted = {name: parameter.requires_grad_(True) for name, parameter in decision.double().named_parameters()}
+    if augment or decision.weight is None:
+        decision.mean.copy_(x.mean(0))
+        decision.std.copy_(x.std(0, unbiased=False).clamp(min=1e-6))
+    else:
+        fitted.pop("weight").requires_grad_(False)
+        decision.by_certainty()
+    optimiser = torch.optim.LBFGS(list(fitted.values()), max_iter=ROUNDS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()

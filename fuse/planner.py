@@ -180,7 +180,11 @@ def lines_of(
     best: str, totals: Mapping[str, float], speeds: Sequence[Speed], runs: int, workers: int, threads: int
 ) -> tuple[str, ...]:
     """The plan in one line, and one for each group of runs that train together."""
-    how = "in stacks" if best == "stacked" else f"in {several(workers, 'process', 'es')} of {several(threads, 'thread', 's')}"
+    how = (
+        "in stacks"
+        if best == "stacked"
+        else f"in {several(workers, 'process', 'es')} of {several(threads, 'thread', 's')}"
+    )
     tried = [s for s in speeds if s.stacked_s is not None]
     other = "processes" if best == "stacked" else "stacked"
     against = f"; {'in processes' if other == 'processes' else 'in stacks'} {duration(totals[other])}" if tried else ""

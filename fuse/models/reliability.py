@@ -6,7 +6,9 @@
 The reliability of an answer is its entropy, its greatest log-probability, and by how much that exceeds the second one. *Source:* the form
 is that of Sec. 3.2 (softmax over two modalities of a linear map, one alpha a class); its inputs, s, and how it is fitted are ours:
 `fuse/decision_fit.py` fits w, b and s on clips that the branches were not trained on, since on those that they were, both are always
-sure. `docs/research.md` has the measurements. Everything begins at zero: alpha = 1/2, the plain mean of the two branches.
+sure. Everything begins at zero: alpha = 1/2, the plain mean of the two branches. Clean clips alone say nothing about noise, and a w fitted
+on them fails under it; then w is MLA's certainty (`average.py`), alpha_c = sigmoid(e_visual - e_audio + b_c) of the entropies e, and
+only b and s are fitted. `docs/research.md` has the measurements.
 """
 
 import torch
@@ -40,6 +42,15 @@ class Reliability(nn.Module):
     def inputs(self, audio: Tensor, visual: Tensor, pooled_audio: Tensor, pooled_visual: Tensor) -> Tensor:
         """(b, c), (b, c), (b, d), (b, d) -> (b, 2 (3 + d)). The branches learn nothing from how they are weighed."""
         return torch.cat([reliability(audio), reliability(visual), pooled_audio, pooled_visual], 1).detach()
+
+    @torch.no_grad()
+    def by_certainty(self) -> None:
+        """The weights are those of the answers' entropies, each answer e^-entropy; nothing else counts."""
+        assert self.weight is not None
+        self.mean.zero_()
+        self.std.fill_(1)
+        self.weight.zero_()
+        self.weight[0], self.weight[RELIABILITIES] = -1, 1
 
     def logits(self, x: Tensor) -> Tensor:
         """(b, 2 (3 + d)) as `inputs` gives it -> (b, columns): of alpha."""

@@ -105,6 +105,27 @@ def test_the_fit_is_at_a_minimum_of_the_written_out_objective() -> None:
     assert float(objective(decision, audio, visual, x, labels).detach()) == pytest.approx(total, rel=1e-9)
 
 
+def test_without_noise_how_sure_the_answers_are_decides(config: RunConfig, noisy: Features) -> None:
+    """Nothing about noise can be learnt from clean clips; a weight fitted on them fails where noise comes unseen."""
+    model = trained(replace(config, gate_augment=()), noisy)
+    answers = predict(model, noisy, noisy.clips("test", BOTH), BOTH)
+    assert isinstance(model.decision, Reliability)
+    assert model.decision.bias is not None
+    bias = model.decision.bias.numpy()
+    assert np.abs(bias).max() > 1e-3  # of the classes: fitted
+    for i in range(20):
+        audio, visual = answers.audio[i].astype(float), answers.visual[i].astype(float)
+        entropies = [-float((np.exp(logs) * logs).sum()) for logs in (audio, visual)]
+        alpha = 1 / (1 + np.exp(-(entropies[1] - entropies[0] + bias)))
+        mixed = np.exp(float(model.decision.sharpness)) * (alpha * audio + (1 - alpha) * visual)
+        np.testing.assert_allclose(answers.result[i], mixed - np.log(np.exp(mixed).sum()), atol=1e-4)
+    for variant in ("audio.arrays@strong", "visual.arrays@strong"):
+        answers = predict(model, noisy.under([variant]), noisy.clips("test", BOTH), BOTH)
+        assert answers.audio is not None
+        mean = ((answers.audio + answers.visual).argmax(1) == answers.labels).mean()
+        assert accuracy(model, noisy, variant) >= mean
+
+
 def test_without_adf_and_clw_nothing_is_fitted(config: RunConfig, noisy: Features) -> None:
     model = trained(replace(config, adf=False, clw=False), noisy)
     assert not [name for name in model.state_dict() if name in ("decision.weight", "decision.bias")]
