@@ -14,7 +14,7 @@ import numpy as np
 from ..store.clips import Clip
 from ..store.ledger import Failure
 from ..store.shard import ClipFeatures
-from .encoders.base import SAMPLE_RATE_HZ, Encoder, inputs_of
+from .encoders.base import SAMPLE_RATE_HZ, Encoder, Features, inputs_of
 from .failures import NO_CLIPS_FAULT, attempt
 from .times import Times
 
@@ -110,19 +110,29 @@ def finish(encoder: Encoder, stream: str, ready: Sequence[Ready]) -> list[ClipFe
     usable = [i for i, x in enumerate(inputs) if not isinstance(x, Failure)]
     results = [ClipFeatures(None, None, x if isinstance(x, Failure) else None) for x in inputs]
     try:
-        for i, features in zip(usable, encoder.finish([inputs[i] for i in usable]) if usable else [], strict=True):
-            results[i] = ClipFeatures(features.values, features.valid)
+        found: Sequence[Features | Failure] = encoded(encoder, [inputs[i] for i in usable])
     except NO_CLIPS_FAULT:
         raise
-    except Exception:
-        for i in usable:
-            one = attempt(ready[i].clip, "encode", encoder.finish, [inputs[i]])
-            failed = isinstance(one, Failure)
-            results[i] = ClipFeatures(None, None, one) if failed else ClipFeatures(one[0].values, one[0].valid)
+    except Exception:  # each clip's own is kept: as its failure, where it fails alone too
+        found = [attempt(ready[i].clip, "encode", alone, encoder, inputs[i]) for i in usable]
+    for i, one in zip(usable, found, strict=True):
+        results[i] = ClipFeatures(None, None, one) if isinstance(one, Failure) else ClipFeatures(one.values, one.valid)
     return [
         replace(checked(encoder, r.clip, result), quality=facts_for(encoder, r.quality))
         for r, result in zip(ready, results, strict=True)
     ]
+
+
+def encoded(encoder: Encoder, prepared: Sequence[Any]) -> list[Features]:
+    """Raises ValueError where there are not as many results as clips: which is whose could not be told."""
+    found = encoder.finish(prepared) if prepared else []
+    if len(found) != len(prepared):
+        raise ValueError(f"{len(found)} results of {len(prepared)} clips")
+    return found
+
+
+def alone(encoder: Encoder, prepared: Any) -> Features:
+    return encoded(encoder, [prepared])[0]
 
 
 def facts_for(encoder: Encoder, quality: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

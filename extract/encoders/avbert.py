@@ -50,9 +50,6 @@ class AvBertInput(WholeClipInput):
     def shown(self, clip: Sight | Pictures) -> Crops:
         return Crops(self.sized(clip), clip.valid)
 
-    def heard(self, clip: Sound, frames: int) -> np.ndarray:
-        return self.spectra(clip, frames)
-
     def sized(self, clip: Sight | Pictures) -> np.ndarray:
         """(T, H, W, 3) uint8 whose shorter side is S."""
         height, width = clip.frames.shape[1:3]
@@ -63,7 +60,7 @@ class AvBertInput(WholeClipInput):
         pictures = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
         return interpolate(pictures, size, mode="nearest").permute(0, 2, 3, 1).contiguous().numpy()
 
-    def spectra(self, clip: Sound, frames: int) -> np.ndarray:
+    def heard(self, clip: Sound, frames: int) -> np.ndarray:
         """(V, 1, M, C) float32 of a clip with so many pictures."""
         check_sound(clip.samples, 1)
         config = self.config

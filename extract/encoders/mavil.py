@@ -44,9 +44,6 @@ class MavilInput(WholeClipInput):
         return Crops(clip.frames[frames], clip.valid[frames])
 
     def heard(self, clip: Sound, frames: int) -> np.ndarray:
-        return self.spectrum(clip)
-
-    def spectrum(self, clip: Sound) -> np.ndarray:
         check_sound(clip.samples, FRAME)
         found = kaldi_log_mel(clip.samples - clip.samples.mean(dtype=np.float64), self.config.bands)[
             : self.config.columns

@@ -5,6 +5,7 @@ AVBERT looks at ten views of it, MAViL at its first ten seconds. Either is given
 Shape legend: B clips, T steps, K layers kept, D width.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,7 +21,7 @@ from .hidden import describe_layers, finish_by_length, kept
 from .parameters import SpeechOptions
 
 
-class WholeClipInput:
+class WholeClipInput(ABC):
     """The first step: a clip's sound, its pictures, or both."""
 
     def prepare(self, clip: Sound | Sight | Pictures | Both) -> np.ndarray | Crops:
@@ -33,12 +34,13 @@ class WholeClipInput:
             return shown
         return CropsAndSound(shown.images, shown.valid, self.heard(clip.sound, len(sight.frames)))
 
+    @abstractmethod
     def heard(self, clip: Sound, frames: int) -> np.ndarray:
         """float32 of a clip with so many pictures."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, clip: Sight | Pictures) -> Crops:
-        raise NotImplementedError
+        """The pictures that the model looks at, uint8."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Whole:
     libraries: tuple[str, ...]
 
 
-class WholeClipEncoder:
+class WholeClipEncoder(ABC):
     """The second step, and all that is said of both. `_hidden` is the model's own.
 
     Args:
@@ -134,6 +136,6 @@ class WholeClipEncoder:
         with computing(precision, self.device):
             return kept(self._hidden(sounds, pictures), self.layers, self.options.several)
 
+    @abstractmethod
     def _hidden(self, sounds: Sequence[np.ndarray] | None, pictures: Sequence[np.ndarray] | None) -> list[torch.Tensor]:
         """What was prepared of B clips -> hidden states (B, T, D)."""
-        raise NotImplementedError

@@ -122,6 +122,17 @@ def test_a_batch_that_fails_is_tried_clip_by_clip():
     assert found[2].failure.clip == "c2"
 
 
+@pytest.mark.parametrize("surplus", [-1, 1])
+def test_features_of_another_number_than_the_clips_are_failures(surplus):
+    class Miscounting(Ear):
+        def finish(self, prepared):
+            found = super().finish(prepared)
+            return found[:-1] if surplus < 0 else [*found, found[-1]]
+
+    found = through(Miscounting(), [4] * 3)
+    assert [r.failure.error for r in found] == ["ValueError"] * 3
+
+
 @pytest.mark.parametrize("stream", ["audio.hubert", "audio.wavlm"])
 def test_features_are_those_of_each_clip_alone_to_the_last_bit_but_one(stream):
     encoder = build(stream, model=f"random:{stream.partition('.')[2]}-tiny")

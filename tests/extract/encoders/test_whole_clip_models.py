@@ -91,7 +91,7 @@ def test_avberts_published_views_are_ten_of_two_seconds() -> None:
     config = AvBertConfig()
     assert [round(s, 2) for s in view_starts(250, config)[::3]] == [0, 65.56, 131.11, 196.67]
     assert slack(29, config) == 0
-    spectra = AvBertInput(config).spectra(sound_of(18_560), 29)
+    spectra = AvBertInput(config).heard(sound_of(18_560), 29)
     assert spectra.shape == (10, 1, 80, 128)
     assert np.abs(spectra - spectra[:1]).max() == 0  # LRW's clips are shorter than a view
     assert cuts(128, 170, 128) == [(0, 0), (0, 21), (0, 42)]
@@ -108,7 +108,7 @@ def test_mavil_sees_and_hears_the_protocols_clip(frames: int, samples: int) -> N
     count = min(len(bands), config.columns)
     filled[:count] = torch.tensor(bands[:count])
     filled = (filled - filled.mean()) / (2 * filled.std())
-    np.testing.assert_allclose(MavilInput(config).spectrum(sound), filled.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(MavilInput(config).heard(sound, 29), filled.numpy(), rtol=1e-5, atol=1e-6)
 
     shown = [int(12.5 * k) for k in range(max(1, int(frames / 12.5)))]
     shown = (shown * config.frames)[: config.frames]
