@@ -7,7 +7,6 @@ nothing is lost, and as a shard is given back once, nothing is written twice. Se
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -18,14 +17,24 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, wait
 
-from ..store.cluster import ClusterError, connected, find_place, one_line, slots, unlike, wait_for_workers
+from ..store.cluster import (
+    WITHOUT_WORKERS_S,
+    ClusterError,
+    connected,
+    find_place,
+    one_line,
+    registered,
+    since_alone,
+    slots,
+    unlike,
+    wait_for_workers,
+)
 from ..store.processes import POLL_S
 from ..store.spec import StreamSpec
 from .cluster_worker import TOPIC, Extraction, Trouble, facts, no_root, versions_here, work
 from .pipeline import Done, Task
 from .tools import ToolConfig
 
-WITHOUT_WORKERS_S = 300.0  # for another worker when all have gone: a batch system may send a new one
 REFRESH_S = 2.0  # between looks at which workers there are
 AHEAD = 2  # shards a worker's thread: one in work and one waiting, so that no worker idles while a result travels
 
@@ -62,17 +71,8 @@ def run_on_cluster(
     with connected(place, gpu, tell) as client:
         wait_for_workers(client, gpu, where)
         check_workers(client, extraction)
-        client.register_plugin(extraction, name=extraction.name)
-        try:
+        with registered(client, extraction, extraction.name, where, "the shards"):
             yield from give_back(iter(tasks), client, extraction, gpu, advance, tell)
-        except CancelledError as error:
-            raise ClusterError(
-                f"{where}: the scheduler is gone, with the shards it was given: run the same command again to go on"
-            ) from error
-        finally:
-            with suppress(OSError, RuntimeError):  # the scheduler may be what failed
-                if client.status == "running":
-                    client.unregister_worker_plugin(extraction.name)
 
 
 def everywhere(value: Any) -> Any:
@@ -122,11 +122,7 @@ def give_back(
             now = time.monotonic()
             if now - looked > REFRESH_S:
                 width, looked = AHEAD * sum(slots(client, gpu).values()), now
-                alone_since = None if width else now if alone_since is None else alone_since
-                if alone_since == now:
-                    tell(f"all workers have gone: waiting up to {WITHOUT_WORKERS_S:.0f} s for another one")
-                if alone_since is not None and now - alone_since > WITHOUT_WORKERS_S:
-                    raise ClusterError("all workers have gone and no other came: run the same command again to go on")
+                alone_since = since_alone(bool(width), alone_since, tell)
             for number, task in islice(numbered, max(0, width - len(running))):
                 future = client.submit(
                     work,

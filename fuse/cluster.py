@@ -7,10 +7,8 @@ another one, from its beginning.
 
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,7 +17,17 @@ from pathlib import Path
 import torch
 from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker, wait
 
-from ..store.cluster import ClusterError, connected, find_place, one_line, unlike, wait_for_workers
+from ..store.cluster import (
+    WITHOUT_WORKERS_S,
+    ClusterError,
+    connected,
+    find_place,
+    one_line,
+    registered,
+    since_alone,
+    unlike,
+    wait_for_workers,
+)
 from ..store.errors import BmlaError, UsageError
 from ..store.processes import POLL_S
 from .config import RunConfig
@@ -30,7 +38,6 @@ from .progress import Progress, describe
 from .run import Run, load_run, run_name
 from .standing import Diverged
 
-WITHOUT_WORKERS_S = 300.0  # for another worker when all have gone: a batch system may send a new one
 LIBRARIES = ("bmla", "numpy", "torch")
 Files = dict[str, bytes]  # of a run's folder, by path within it
 
@@ -89,31 +96,10 @@ def run_on_cluster(waves: Sequence[Sequence[RunConfig]], task: Task, where: str)
     with connected(place, False, task.progress.say) as client:
         wait_for_workers(client, False, where)
         check_workers(client)
-        send(sent, client, where)
-        try:
+        with registered(client, sent, sent.name, where, "the runs", "; a model of your own must be importable there"):
             for wave in waves:
                 failed |= train_wave(wave, task, client, sent.name, failed)
-        except CancelledError as error:
-            raise ClusterError(
-                f"{where}: the scheduler is gone, with the runs it was given: run the same command again to go on"
-            ) from error
-        finally:
-            with suppress(OSError, RuntimeError):  # the scheduler may be what failed
-                if client.status == "running":
-                    client.unregister_worker_plugin(sent.name)
     return failed
-
-
-def send(sent: Trainings, client: Client, where: str) -> None:
-    """To every worker, those that join later too. Raises ClusterError where one can't load it."""
-    try:
-        client.register_plugin(sent, name=sent.name)
-    except Exception as error:  # Dask wraps whatever the worker raised
-        with suppress(Exception):  # else workers that join later would be sent it too
-            client.unregister_worker_plugin(sent.name)
-        raise ClusterError(
-            f"{where}: a worker can't load this sweep: {one_line(error)}; a model of your own must be importable there"
-        ) from error
 
 
 def check_workers(client: Client) -> None:
@@ -147,7 +133,8 @@ def train_wave(
         while running:
             with suppress(TimeoutError), client.as_current():
                 wait(list(running), POLL_S, "FIRST_COMPLETED")
-            alone_since = since_alone(client, alone_since)
+            there = bool(client.scheduler_info(n_workers=-1)["workers"])
+            alone_since = since_alone(there, alone_since, task.progress.say)
             for future in [f for f in running if f.done()]:
                 config = running.pop(future)
                 result = result_of(future, config)
@@ -165,16 +152,6 @@ def train_wave(
         if client.status == "running":
             client.cancel(list(running), force=True)
     return failed
-
-
-def since_alone(client: Client, since: float | None) -> float | None:
-    """Since when no worker is there, None: one is. Raises ClusterError where that has been too long."""
-    if client.scheduler_info(n_workers=-1)["workers"]:
-        return None
-    now = time.monotonic()
-    if since is not None and now - since > WITHOUT_WORKERS_S:
-        raise ClusterError("all workers have gone and no other came: run the same command again to go on")
-    return now if since is None else since
 
 
 def result_of(future: Future, config: RunConfig) -> Files | Trouble:

@@ -6,16 +6,18 @@ What is worked on there is not known here: `extract/cluster.py` does shards, `fu
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from .errors import BmlaError, UsageError
 from .processes import POLL_S
 
 ANSWER_S = 5.0  # for a scheduler to answer
 START_S = 10.0  # for a first worker to be there
+WITHOUT_WORKERS_S = 300.0  # for another worker when all have gone: a batch system may send a new one
 DEATHS = 3  # workers that a task may take with it; an existing scheduler counts by its own allowed-failures
 
 
@@ -69,6 +71,36 @@ def reach(address: str) -> Client:
         ) from error
 
 
+@contextmanager
+def registered(
+    client: Client, plugin: WorkerPlugin, name: str, where: str, lost: str, hint: str = ""
+) -> Iterator[None]:
+    """Inside, every worker has the plugin, those that join later too.
+
+    Args:
+        name: unique to it.
+        lost: what goes with the scheduler, such as "the shards".
+        hint: what to look at where a worker can't load it.
+
+    Raises:
+        ClusterError: a worker can't load it, or the scheduler goes away.
+    """
+    try:
+        try:
+            client.register_plugin(plugin, name=name)
+        except Exception as error:  # Dask wraps whatever the worker raised
+            raise ClusterError(f"{where}: a worker can't load what it is to do: {one_line(error)}{hint}") from error
+        yield
+    except CancelledError as error:
+        raise ClusterError(
+            f"{where}: the scheduler is gone, with {lost} it was given: run the same command again to go on"
+        ) from error
+    finally:  # else workers that join later would be sent it too
+        with suppress(Exception):  # whatever failed before is what is told
+            if client.status == "running":
+                client.unregister_worker_plugin(name)
+
+
 def slots(client: Client, gpu: bool) -> dict[str, int]:
     """How many tasks each worker can work on at once; workers that can take none are left out."""
     found = {}
@@ -92,6 +124,27 @@ def wait_for_workers(client: Client, gpu: bool, where: str) -> None:
                 )
             raise ClusterError(f"{where}: the scheduler has no workers; start some with `dask worker {where}`")
         time.sleep(POLL_S)
+
+
+def since_alone(there: bool, since: float | None, tell: Callable[[str], None]) -> float | None:
+    """Since when there has been no worker; None: there is one.
+
+    Args:
+        since: what this said before.
+        tell: called with a line for a person when the last one has gone.
+
+    Raises:
+        ClusterError: no other came within WITHOUT_WORKERS_S.
+    """
+    if there:
+        return None
+    now = time.monotonic()
+    if since is None:
+        tell(f"all workers have gone: waiting up to {WITHOUT_WORKERS_S:.0f} s for another one")
+        return now
+    if now - since > WITHOUT_WORKERS_S:
+        raise ClusterError("all workers have gone and no other came: run the same command again to go on")
+    return since
 
 
 def unlike(client: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:

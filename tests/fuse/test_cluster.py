@@ -84,7 +84,8 @@ def test_a_sweep_that_workers_can_not_load_is_one_line(
     task = Task(features, tmp_path, (), "cpu", {}, Progress(), builders={"own:mine": only_here.Mine})
     configs = grid(["transformer-ao"], ["1:1"], [0], **SMALL, **STREAMS)
     with pytest.raises(
-        ClusterError, match=r"^local:1: a worker can't load this sweep: .*only_here.*; a model of your own must be"
+        ClusterError,
+        match=r"^local:1: a worker can't load what it is to do: .*only_here.*; a model of your own must be",
     ):
         train_all(configs, task, 1, 1, "dask", "local:1")
 
