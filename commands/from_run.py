@@ -105,9 +105,10 @@ def derived(store: "Store", run: "Run", stream: str, device: str) -> "Derived":
     import numpy as np
 
     from ..extract.deriving import Derived
-    from ..extract.encoders.device import computing, pick_device
+    from ..extract.encoders.device import computing
     from ..fuse.fold_streams import fold_name, stored_names
     from ..fuse.frames import FrameFeatures
+    from ..store.reading.device import pick_device
     from ..store.spec import check_stream_name
 
     at, noise = stream.partition("@")[1:]

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ..store.errors import UsageError
+from ..store.reading.device import pick_device
 from .arrays import features_from_arrays, laid_out
 from .condition import Condition, parse_condition
 from .config import RunConfig
@@ -107,7 +108,7 @@ def train(
         UsageError: what was given does not fit together; says how.
         Diverged: the loss became NaN or infinite.
     """
-    place = device_of(device)
+    place = pick_device(device)
     numbers, names = class_numbers(labels, classes)
     given = {
         "audio": clips_of("audio", audio, audio_mask, audio_lengths),
@@ -182,7 +183,7 @@ def evaluate(
     Raises:
         UsageError: these are not features such as it was trained on; nothing is left to see.
     """
-    place = device_of(device)
+    place = pick_device(device)
     run = trained if isinstance(trained, Run) else None
     model = trained.model(place) if isinstance(trained, Run) else trained.to(place)
     modalities = takes(run.config.model) if run else parts_of(model)
@@ -263,17 +264,6 @@ def configuration(
     inputs = {m: features.stream(m).input for m in takes(full)}
     check_inputs(full, inputs)
     return replace(config, own=identity(model, inputs, len(features.classes))), {full: model}
-
-
-def device_of(name: torch.device | str) -> torch.device:
-    """Raises UsageError where there is no such device."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f'device "{name}": expected cpu or cuda:N') from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f'device "{name}": torch finds {torch.cuda.device_count()} GPUs on this machine')
-    return device
 
 
 def check_conditions(conditions: Sequence[Condition], features: Features) -> None:

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...store.reading.device import pick_device
 from ..faces.crops import cropped
 from ..faces.policy import MouthCrop
 from ..upstreams.loading import Loaded
 from .base import FRAME_RATE_HZ, Both, Crops, CropsAndSound, Features, Sight, Sound, frames_of, samples_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision
 from .filterbank import FRAME, stacked_filterbank, steps_of_sound
 from .finite import check_sound
 from .hidden import describe_layers, finish_by_length, kept

@@ -10,20 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...store.errors import UsageError
-
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def pick_device(name: str) -> torch.device:
-    """Raises UsageError for a name that torch does not know or a device that is not there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f'unknown device "{name}": expected cpu, cuda or cuda:0') from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f'device "{name}" is not there: torch sees {torch.cuda.device_count()} CUDA devices')
-    return device
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...store.errors import BmlaError, UnknownName
+from ...store.reading.device import pick_device
 from ..weights import FACENET_FILES, find_facenet, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, Sight, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device, to_device
+from .device import DeviceBatch, called, computing, describe_precision, to_device
 from .parameters import FaceNetOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops, three_channels
 

@@ -18,9 +18,10 @@ import torch
 from transformers import AutoImageProcessor, AutoModel, BitImageProcessor, Dinov2Config
 
 from ...store.errors import UnknownName, UsageError
+from ...store.reading.device import pick_device
 from ..weights import first_line
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision
 from .hub import HubModel, load_hub_model
 from .parameters import FaceImageOptions, MouthImageOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops

@@ -38,8 +38,9 @@ from transformers import (
 )
 
 from ...store.errors import UnknownName, UsageError
+from ...store.reading.device import pick_device
 from .base import SAMPLE_RATE_HZ, Features, Sound, samples_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision
 from .finite import check_sound
 from .hidden import finish_by_length
 from .hub import HubModel, load_hub_model

@@ -22,9 +22,10 @@ from torch import nn
 from torchvision.models import vgg16
 
 from ...store.errors import BmlaError, UnknownName
+from ...store.reading.device import pick_device
 from ..weights import find_vgg16, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device, to_device
+from .device import DeviceBatch, called, computing, describe_precision, to_device
 from .facenet import FaceNetwork
 from .parameters import Vgg16Options
 from .pictures import FRAME_LAW, CropsOf, encode_crops

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...store.reading.device import pick_device
 from ..upstreams.loading import Loaded
 from .base import SAMPLE_RATE_HZ, Both, Crops, CropsAndSound, Features, Pictures, Sight, Sound, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, pick_device
+from .device import DeviceBatch, called, computing, describe_precision
 from .hidden import describe_layers, finish_by_length, kept
 from .parameters import SpeechOptions
 

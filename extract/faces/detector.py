@@ -17,7 +17,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ...store.errors import UsageError
-from ..encoders.device import DeviceBatch, in_batches, laid_together, pick_device
+from ...store.reading.device import pick_device
+from ..encoders.device import DeviceBatch, in_batches, laid_together
 from .detections import Faces
 from .retinaface import MEAN_RGB, STRIDES_PX, RetinaFace
 from .retinaface_weights import load_checkpoint, load_embedded

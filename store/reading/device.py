@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import UsageError
 from .files import StreamFiles
 from .memory import zeros
 from .tiers import Rows, load_valid, load_values
@@ -48,6 +49,19 @@ class Resident:
         at = torch.where(inside, starts[:, None] + step, 0)
         values = self.values[at] * inside.reshape(*inside.shape, *[1] * (self.values.ndim - 1))
         return values, lengths, self.valid[at] & inside
+
+
+def pick_device(name: "torch.device | str") -> "torch.device":
+    """Raises UsageError for a name that torch does not know, or a device that is not there."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f'device "{name}": expected cpu or cuda:N') from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f'device "{name}": torch finds {torch.cuda.device_count()} GPUs on this machine')
+    return device
 
 
 def free_bytes(device: Any) -> int:

@@ -13,24 +13,8 @@ from bmla.extract.encoders.device import (
     full_precision,
     in_batches,
     laid_together,
-    pick_device,
     to_device,
 )
-from bmla.store.errors import UsageError
-
-
-def test_cpu_is_always_there() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
-
-
-def test_unknown_name_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match='unknown device "gpu": expected cpu, cuda or cuda:0'):
-        pick_device("gpu")
-
-
-def test_absent_gpu_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=f'device "cuda:99" is not there: torch sees {torch.cuda.device_count()}'):
-        pick_device("cuda:99")
 
 
 def test_full_precision_is_without_tf32_and_leaves_the_settings_as_they_were() -> None:
