@@ -10,9 +10,10 @@ The loop of `epochs.py` is a generator: where numbers are to be crunched it yiel
 `alone` does each for the one model at once; `stacked/stack.py` waits until all runs ask, and does it for all of them in one go.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from .models.base import FusionModel, Output, Steps
 
 Groups = Mapping[str, list[nn.Parameter]]
 Result = TypeVar("Result")
+P = ParamSpec("P")
 
 
 class Optimiser(Protocol):
@@ -129,3 +131,13 @@ def alone(training: Training[Result]) -> Result:
             answer = request.alone()
     finally:  # whatever failed between two requests, torch's generators are put back at once
         training.close()
+
+
+def driven(begin: Callable[P, Training[Result]]) -> Callable[P, Result]:
+    """The same function, which drives what it begins by `alone`."""
+
+    @wraps(begin)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> Result:
+        return alone(begin(*args, **kwargs))
+
+    return whole

@@ -7,8 +7,8 @@ costs about two passes forward). A branch that runs start from is a run of its o
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -85,18 +85,18 @@ def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, e
     if any(isinstance(task.features.stream(m), Stored) for c in configs for m in takes(c.model)):
         return Plan(given)  # each trial would read them all for their statistics
     together, others, _ = divided(configs, task.features)
-    cores = workers * threads
-    tried = [measured(group, task, threads, cores if executor != "processes" else 0) for group in together]
-    tried += [measured(group, task, threads, 0) for group in grouped(others)]
-    torch.set_num_threads(threads)
-    speeds = [speed for speed in tried if speed is not None]
+    groups = [*together, *grouped(others)]
+    speeds = {i: s for i, group in enumerate(groups) if (s := measured(group, task, threads)) is not None}
     if not speeds:
         return Plan(given)
-    totals = {name: sum(s.seconds(name, workers) for s in speeds) for name in ("processes", "stacked")}
-    if workers > 1:
-        totals["processes"] += START_S
+    totals = totals_of(speeds.values(), workers)
+    if executor == "stacked" or (executor == "auto" and totals["processes"] > WORTH_S):  # else it could not save that
+        stackable = [i for i in range(len(together)) if i in speeds]
+        speeds |= {i: in_a_stack(speeds[i], groups[i], task, workers * threads) for i in stackable}
+        totals = totals_of(speeds.values(), workers)
+    torch.set_num_threads(threads)
     best = chosen(totals) if executor == "auto" else executor
-    return Plan(best, totals[best], lines_of(best, totals, speeds, len(configs), workers, threads))
+    return Plan(best, totals[best], lines_of(best, totals, [*speeds.values()], len(configs), workers, threads))
 
 
 def chosen(totals: Mapping[str, float]) -> str:
@@ -105,24 +105,34 @@ def chosen(totals: Mapping[str, float]) -> str:
     return "stacked" if saved_s > max(WORTH_S, WORTH_SHARE * totals["processes"]) else "processes"
 
 
-def measured(group: Sequence[RunConfig], task: Task, threads: int, cores: int) -> Speed | None:
-    """None for runs that learn from others which may not be there yet, and for those that can't be trained: the sweep will say why.
+def totals_of(speeds: Iterable[Speed], workers: int) -> dict[str, float]:
+    """Seconds of all runs together, by executor."""
+    totals = {name: sum(s.seconds(name, workers) for s in speeds) for name in ("processes", "stacked")}
+    if workers > 1:
+        totals["processes"] += START_S
+    return totals
 
-    Args:
-        cores: threads that a stack may use; 0: none is tried.
-    """
+
+def measured(group: Sequence[RunConfig], task: Task, threads: int) -> Speed | None:
+    """A run alone; None for runs that learn from others which may not be there yet, and for those that can't be trained: the sweep will
+    say why."""
     config = group[0]
-    trials = [partial(trial, c, task) for c in group]
-    stacked_s, width = None, 1
     try:
-        alone_s = step_seconds(trials[:1], task, threads)
-        if cores:
-            width = min(len(group), LARGEST_TRIAL, stack_of(group, task.features, task.device))
-            stacked_s = step_seconds(trials[:width], task, cores) / width
+        alone_s = step_seconds([partial(trial, config, task)], task, threads)
     except BmlaError:
         return None
     name = config.model if config.balance == "none" else f"{config.model} + {config.balance}"
-    return Speed(name, len(group), sum(steps_of(c, task) for c in group), alone_s, stacked_s, width)
+    return Speed(name, len(group), sum(steps_of(c, task) for c in group), alone_s, None, 1)
+
+
+def in_a_stack(speed: Speed, group: Sequence[RunConfig], task: Task, cores: int) -> Speed:
+    """The same with that of a stack, on so many threads; without, where none can be trained."""
+    width = min(len(group), LARGEST_TRIAL, stack_of(group, task.features, task.device))
+    try:
+        stacked_s = step_seconds([partial(trial, c, task) for c in group[:width]], task, cores) / width
+    except BmlaError:
+        return speed
+    return replace(speed, stacked_s=stacked_s, width=width)
 
 
 def trial(config: RunConfig, task: Task) -> Training[Trained]:

@@ -17,7 +17,7 @@ from .config import RunConfig
 from .data import Features
 from .epochs import run_epochs
 from .learner import clips_of, clips_to_learn, fresh_model, prepared, set_apart
-from .lockstep import Training, alone
+from .lockstep import Training, driven
 from .models.base import FusionModel
 from .models.own import Builder
 from .models.single import SingleModality
@@ -40,7 +40,7 @@ class Trained:
     best: Epoch
 
 
-def train(
+def training(
     config: RunConfig,
     features: Features,
     *,
@@ -50,8 +50,8 @@ def train(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     unfinished: Unfinished | None = None,
-) -> Trained:
-    """Trains one model and keeps the weights of its best epoch on dev.
+) -> Training[Trained]:
+    """Trains one model and keeps the weights of its best epoch on dev. Passes and updates are left to whoever drives it: see `lockstep.py`.
 
     Args:
         features: with the splits to use (`Features.folded` has been called).
@@ -67,32 +67,6 @@ def train(
         UsageError: a split has no clip with the model's modality, the model does not take what a step of a stream is, or it is not
             trained itself and no branches were given.
     """
-    return alone(
-        training(
-            config,
-            features,
-            branches=branches,
-            teachers=teachers,
-            builder=builder,
-            device=device,
-            on_epoch=on_epoch,
-            unfinished=unfinished,
-        )
-    )
-
-
-def training(
-    config: RunConfig,
-    features: Features,
-    *,
-    branches: Mapping[str, SingleModality] | None = None,
-    teachers: Mapping[str, SingleModality] | None = None,
-    builder: Builder | None = None,
-    device: torch.device | str = "cpu",
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    unfinished: Unfinished | None = None,
-) -> Training[Trained]:
-    """`train`, which leaves passes and updates to whoever drives it: see `lockstep.py`."""
     place = torch.device(device)
     train_clips, held = set_apart(clips_of(features, "train", config), features, config)
     clips = clips_to_learn(config, features, train_clips, held, place)
@@ -101,6 +75,9 @@ def training(
         learner = prepared(config.model, config, features, clips, model, place, branches, teachers)
         done = yield from run_epochs([learner], place, on_epoch, unfinished)
     return Trained(model, done.history, done.best)
+
+
+train = driven(training)
 
 
 @contextmanager

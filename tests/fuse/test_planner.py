@@ -66,7 +66,7 @@ def test_what_was_asked_for_is_not_changed_and_not_measured_for_nobody(
     assert asked == [1, 1]  # no stack is tried
     asked.clear()
     assert plan(configs, task, 2, 1, "stacked").executor == "stacked"
-    assert asked == [1, 2, 1]  # single-res does not stack
+    assert asked == [1, 1, 2]  # single-res does not stack
     asked.clear()
     silent = Task(features, tmp_path, (), "cpu", {}, Progress())
     assert plan(configs, silent, 2, 1, "stacked") == planner.Plan("stacked")
@@ -104,6 +104,17 @@ def test_measuring_leaves_nothing_behind(task: Task) -> None:
     assert planned.seconds is not None
     assert planned.seconds > 0
     assert list(task.out.iterdir()) == []
+
+
+def test_a_stack_that_could_not_save_enough_is_not_tried(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = grid(["transformer"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    asked = faked(monkeypatch, alone_s=1e-3, stacked_s=1e-9)
+    planned = plan(configs, task, 2, 1, "auto")
+    assert (planned.executor, asked) == ("processes", [1])
+    assert planned.seconds is not None
+    assert planned.seconds < planner.WORTH_S
+    faked(monkeypatch, alone_s=1.0, stacked_s=1e-9)
+    assert plan(configs, task, 2, 1, "auto").executor == "stacked"
 
 
 def test_little_time_saved_is_no_reason() -> None:
