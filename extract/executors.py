@@ -18,12 +18,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from ..store.errors import BmlaError, WorkerDied
-from ..store.processes import POLL_S, end_with_parent
+from ..store.processes import POLL_S, end_with_parent, parcel
 from .feeding import AHEAD, run_fed
 from .pipeline import Done, Task, run_shard
+from .threads import one_thread
 from .tools import ToolConfig, Tools
 
 FEEDERS_PER_GPU = 15  # more than one GPU can use
@@ -34,7 +33,7 @@ def run_here(tasks: Iterable[Task], config: ToolConfig, root: Path, advance: Cal
     """One shard after another in this process."""
     tools = Tools(config)
     if config.device == "cpu":
-        torch.set_num_threads(1)  # as in a worker: the same shard gives the same bytes
+        one_thread()  # as in a worker: the same shard gives the same bytes
     for task in tasks:
         yield run_shard(task, tools, root, advance)
 
@@ -154,7 +153,7 @@ def run_in_processes(
     context = multiprocessing.get_context("spawn")  # forked processes and threads of torch do not go together
     counter = context.Value("q", 0)
     queue, seen = iter(tasks), 0
-    with ProcessPoolExecutor(workers, context, _start_worker, (config, root, counter, os.getpid())) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (parcel(config), root, counter, os.getpid())) as pool:
         running: set[Future[Done]] = {pool.submit(_run, task) for task in islice(queue, workers + 1)}
         try:
             while running:
@@ -178,7 +177,7 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(config: ToolConfig, root: Path, counter: Any, parent: int) -> None:
     end_with_parent(parent)
-    torch.set_num_threads(1)
+    one_thread()
     _worker.update(tools=Tools(config), root=root, counter=counter)
 
 

@@ -15,16 +15,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..store.clips import Clip
 from ..store.errors import WorkerDied
-from ..store.processes import end_with_parent
+from ..store.processes import end_with_parent, parcel
 from . import media
 from .arena import Arena, Stored
 from .encoders.base import Crops
 from .finishing import BATCH_CLIPS, Ready, Results
 from .pipeline import Decoded, Done, Task, batches, decode, detect, prepare
+from .threads import one_thread
 from .times import HAND_OVER, Times, time_of_device
 from .tools import Kit, Tools
 
@@ -78,7 +77,7 @@ class Feeders:
         self.arena = Arena((2 * AHEAD + 1) * BATCH_CLIPS, **sizes)
         self.free = deque(range(self.arena.slots))
         context = get_context("spawn")  # forked processes and threads of torch do not go together
-        self.pool = ProcessPoolExecutor(count, context, _start, (kit, root, self.arena, os.getpid()))
+        self.pool = ProcessPoolExecutor(count, context, _start, (parcel(kit), root, self.arena, os.getpid()))
 
     def decode(self, batch: Batch) -> None:
         """Asks for the clips of a batch."""
@@ -126,7 +125,7 @@ def run_fed(
         MemoryError, torch.OutOfMemoryError.
     """
     if tools.config.device == "cpu":
-        torch.set_num_threads(1)  # as everywhere on a CPU: the same shard gives the same bytes
+        one_thread()  # as everywhere on a CPU: the same shard gives the same bytes
     feeding = Feeders(tools.kit, root, feeders, **sizes)
     coming = batches_of(tasks, tools)
     decoding: deque[Batch] = deque()
@@ -217,7 +216,7 @@ _feeder: dict[str, Any] = {}
 
 def _start(kit: Kit, root: Path, arena: Arena, parent: int) -> None:
     end_with_parent(parent)
-    torch.set_num_threads(1)
+    one_thread()
     _feeder.update(kit=kit, root=root, arena=arena)
 
 

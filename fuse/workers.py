@@ -17,7 +17,7 @@ import torch
 from torch import multiprocessing
 
 from ..store.errors import WorkerDied
-from ..store.processes import POLL_S, end_with_parent
+from ..store.processes import POLL_S, end_with_parent, parcel
 from .config import RunConfig
 from .obtain import Task, obtain
 from .prerequisites import starting_points
@@ -48,7 +48,7 @@ def run_parallel(
     events = context.Queue()
     failed = dict(before or {})
     running: dict[Future[Path], RunConfig] = {}
-    arguments = (replace(task, progress=Progress()), events, threads, os.getpid())
+    arguments = (parcel(replace(task, progress=Progress())), events, threads, os.getpid())
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
         try:
             for wave in waves:

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from ...store.errors import BmlaError, UsageError
+from ...store.processes import parcel
 from .face import TalkingFace
 from .scene import CLIP_S, WIDTH_PX, WORD_CENTRE_S, film, mix, record, word_length_s
 from .speech import Speech, Utterance, speak
@@ -181,7 +182,7 @@ def _make_all(
     spoken = speak([*crowd, *(plan.utterance for plan in plans)])
     babble = mix(spoken[: len(crowd)], BABBLE_S)
     jobs = zip(plans, spoken[len(crowd) :], strict=True)
-    start = (folder, portrait, babble)
+    start = (folder, parcel((portrait, babble)))
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open_studio, initargs=start)
     try:
         futures = [pool.submit(_make_clip, plan, speech) for plan, speech in jobs]
@@ -243,10 +244,10 @@ def write_clip(path: Path, pictures: Iterable[np.ndarray], sound: np.ndarray, ra
 _studio: _Studio | None = None  # of a pool's process
 
 
-def _open_studio(folder: Path, portrait: np.ndarray, babble: np.ndarray) -> None:
+def _open_studio(folder: Path, shared: tuple[np.ndarray, np.ndarray]) -> None:
     global _studio
     cv2.setNumThreads(1)
-    _studio = _Studio(folder, portrait, babble)
+    _studio = _Studio(folder, *shared)
 
 
 def _make_clip(plan: ClipPlan, speech: Speech) -> None:
