@@ -40,6 +40,7 @@ def measure(options: argparse.Namespace) -> None:
             tuple(streams),
             device=device,
             models={name: model for name, model in RANDOM.items() if name in streams},
+            parameters={name: {"precision": options.precision} for name in RANDOM if name in streams},
             compiled=options.compile,
         )
         config = ExtractConfig(
@@ -47,8 +48,6 @@ def measure(options: argparse.Namespace) -> None:
         )
         plan = make_plan(config)
         moments: list[tuple[float, int]] = []  # when so many clips got done
-        if device != "cpu":
-            torch.cuda.reset_peak_memory_stats(device)
         summary = extract(plan, lambda before, clips: None, lambda clips: moments.append((time.perf_counter(), clips)))
         size = sum(file.stat().st_size for file in config.store.rglob("*") if file.is_file())
     place = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"

@@ -184,6 +184,9 @@ def arguments() -> argparse.Namespace:
         "--feeders", type=int, help="with --gpu: processes beside the device's; default: one less than cores"
     )
     parser.add_argument("--streams", type=lambda text: text.split(","), help="with --gpu: others than the default ones")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="with --gpu: of the large networks"
+    )
     parser.add_argument("--compile", action="store_true", help="with --gpu: networks through torch.compile")
     options = parser.parse_args()
     options.clips = options.clips or (GRID_CLIPS if options.gpu is None else GENERATED_CLIPS)

@@ -105,6 +105,15 @@ class DeviceBatch:
     size: int
 
 
+def device_batch(device: torch.device, size: int) -> DeviceBatch:
+    """So much on a CPU, whose caches it should fit; on a GPU eight times as much.
+
+    A GPU takes an item's work in much less time than its process needs to ask for it: on an H200, 64 faces at a time kept it to a
+    third of what it can do.
+    """
+    return DeviceBatch(size * (1 if device.type == "cpu" else 8))
+
+
 def in_batches(
     work: Callable[[Any], Iterable[Any]], items: Sequence[Any] | np.ndarray, batch: DeviceBatch, cost: int = 1
 ) -> list[Any]:

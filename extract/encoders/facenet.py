@@ -26,12 +26,12 @@ from ...store.errors import BmlaError, UnknownName
 from ...store.reading.device import pick_device
 from ..weights import FACENET_FILES, find_facenet, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, Sight, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, to_device
+from .device import called, computing, describe_precision, device_batch, to_device
 from .parameters import FaceNetOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops, three_channels
 
 EMBEDDING = 512
-BATCH_FACES = 64
+BATCH_FACES = 64  # on a CPU
 HEAD = "logits."  # the published files also hold the classifier that the network was trained with
 
 RANDOM_MODEL = "random:vggface2"
@@ -80,7 +80,7 @@ class FaceNetEncoder:
         self.crop = options.crop()
         self.preparer = FacesOf(self.crop, options.input_px)
         self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_FACES)
+        self.batch = device_batch(self.device, BATCH_FACES)
         model = fold_batch_norm(network.model.eval()).to(self.device)
         self.model = model.to(memory_format=torch.channels_last)  # a quarter less time on a CPU
         self.call = called(self.model, compiled)
@@ -120,7 +120,9 @@ def resized(crops: np.ndarray, size_px: int) -> np.ndarray:
     """
     if crops.shape[1] == size_px:
         return crops
-    images = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(crops).permute(
+        0, 3, 1, 2
+    )  # channels last, as they lie: less than half the time, the same bytes
     enlarged = interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
     return enlarged.permute(0, 2, 3, 1).contiguous().numpy()
 

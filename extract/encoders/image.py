@@ -21,12 +21,12 @@ from ...store.errors import UnknownName, UsageError
 from ...store.reading.device import pick_device
 from ..weights import first_line
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, called, computing, describe_precision
+from .device import called, computing, describe_precision, device_batch
 from .hub import HubModel, load_hub_model
 from .parameters import FaceImageOptions, MouthImageOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops
 
-BATCH_CROPS = 64
+BATCH_CROPS = 64  # on a CPU
 PROCESSING = (
     *("do_resize", "size", "resample", "do_center_crop", "crop_size"),
     *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
@@ -67,7 +67,7 @@ class ImageEncoder:
         self.crop = options.crop()
         self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_CROPS)
+        self.batch = device_batch(self.device, BATCH_CROPS)
         check_usable(image, options.output)
         model = image.model.eval().to(self.device)
         self.model = model.to(memory_format=torch.channels_last)  # for those that convolve

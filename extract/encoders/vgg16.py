@@ -25,14 +25,14 @@ from ...store.errors import BmlaError, UnknownName
 from ...store.reading.device import pick_device
 from ..weights import find_vgg16, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import DeviceBatch, called, computing, describe_precision, to_device
+from .device import called, computing, describe_precision, device_batch, to_device
 from .facenet import FaceNetwork
 from .parameters import Vgg16Options
 from .pictures import FRAME_LAW, CropsOf, encode_crops
 
 FEATURES = 1024
 POOLED = 512 * 7 * 7  # what the fully connected layers are given
-BATCH_FACES = 64
+BATCH_FACES = 64  # on a CPU
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0 to 1
 
 RANDOM_MODEL = "random:vgg16-small"
@@ -62,7 +62,7 @@ class Vgg16Encoder:
         self.crop = options.crop()
         self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
-        self.batch = DeviceBatch(BATCH_FACES)
+        self.batch = device_batch(self.device, BATCH_FACES)
         self.model = network.model.eval().to(self.device).to(memory_format=torch.channels_last)
         self.call = called(self.model, compiled)
 

@@ -24,8 +24,8 @@ from .retinaface import MEAN_RGB, STRIDES_PX, RetinaFace
 from .retinaface_weights import load_checkpoint, load_embedded
 
 # Pictures go through in chunks of so many pixels. On the CPU, measured: five GRID frames; one is slower for its overhead, many
-# for leaving the cache. A GPU wants many at once; these take below 1 GB with mobilenet0.25.
-CHUNK_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 23}
+# for leaving the cache. A GPU wants many at once: a quarter of these took below 1 GB with mobilenet0.25, and most of the time to ask for.
+CHUNK_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 25}
 
 
 class FaceDetector:
