@@ -14,7 +14,12 @@ The first four train the very model with a plain loop: AdamW, clipped gradients,
 measures besides. Starting Python and importing is counted as everybody has to wait for it. All ways are measured by turns; ratios are
 medians of the ratios of the turns, in seconds on the clock and in CPU seconds, which other work on the machine disturbs less.
 
-With --stack: model-samples a second of stacks of so many runs, against one run alone in float32; nothing else is measured.
+With --stack: model-samples a second of stacks of so many runs, against one run alone in float32; then whole sweeps of so many runs,
+evaluation and all, against one run; nothing else is measured. With --generated N instead of --store: of noise in the shape of GRID words'
+features, or of LRW's HuBERT and VGGFace2 features (--as lrw, float16, made on the device), of which --resident times an epoch of one run.
+
+    python bench/sweep.py --generated 1800 --stack 1,8,32,128 --device cuda
+    python bench/sweep.py --generated 538766 --as lrw --resident --device cuda --batch-size 256
 """
 
 import argparse
@@ -43,6 +48,8 @@ def main() -> None:
         sys.path.append(str(options.peer))
     if options.one:
         ONE[options.one](options)
+    elif options.resident:
+        measure_resident(options)
     elif options.stack:
         measure_stacks(options)
     else:
@@ -122,7 +129,7 @@ def config_of(options: argparse.Namespace) -> Any:
     from bmla.fuse.recipes import run_config
 
     size = {name: getattr(options, name) for name in ("epochs", "layers", "width", "batch_size")}
-    return run_config("transformer", audio=AUDIO, visual=VISUAL, ratio=options.ratio, seed=options.seed, **size)
+    return run_config(options.model, audio=AUDIO, visual=VISUAL, ratio=options.ratio, seed=options.seed, **size)
 
 
 def usual(options: argparse.Namespace) -> None:
@@ -305,26 +312,109 @@ def bmla(options: argparse.Namespace) -> None:
 
 
 def measure_stacks(options: argparse.Namespace) -> None:
-    """Model-samples a second; on a GPU in bfloat16."""
-    from bmla.fuse.data import features_from_store
+    """Model-samples a second, and seconds of whole sweeps; on a GPU in bfloat16."""
+    import torch
+
     from bmla.fuse.obtain import Task
     from bmla.fuse.planner import step_seconds, trial
     from bmla.fuse.progress import Progress
-    from bmla.store import open_store
+    from bmla.fuse.sweep import run_sweep
 
-    features = features_from_store(open_store(options.store), AUDIO, VISUAL, options.device)
+    features = generated(options) if options.generated else stored(options)
     task = Task(features, Path(), (), options.device, {}, Progress())
     config = config_of(options)
     precision = "bf16" if options.device.startswith("cuda") else "fp32"
     sizes = [int(word) for word in options.stack.split(",")]
+    if options.device.startswith("cuda"):
+        print(torch.cuda.get_device_name(options.device))
+
+    def runs_of(size: int) -> list[Any]:
+        return [replace(config, seed=seed, ratio=RATIOS[seed % 5], precision=precision) for seed in range(size)]
+
     for turn in range(options.turns):
-        alone = options.batch_size / step_seconds([partial(trial, config, task)], task, options.workers)
+        alone = options.batch_size / step_seconds([partial(trial, config, task)], task, options.workers, whole=False)
         print(f"turn {turn + 1}: alone, fp32: {alone:.0f} model-samples/s", flush=True)
         for size in sizes:
-            runs = [replace(config, seed=seed, ratio=RATIOS[seed % 5], precision=precision) for seed in range(size)]
-            seconds = step_seconds([partial(trial, run, task) for run in runs], task, options.workers)
+            starts = [partial(trial, run, task) for run in runs_of(size)]
+            seconds = step_seconds(starts, task, options.workers, whole=True)
             rate = size * options.batch_size / seconds
             print(f"  E = {size}, {precision}: {rate:.0f} model-samples/s, {rate / alone:.2f} times alone", flush=True)
+    base = 0.0
+    for size in (int(word) for word in options.sweeps.split(",") if word):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            executor = "stacked" if size > 1 else "processes"
+            run_sweep(runs_of(size), features, Path(folder), device=options.device, executor=executor)
+            took = time.perf_counter() - began
+        base = base or took
+        print(
+            f"  a sweep of {size}, {options.epochs} epochs: {took:.1f} s, {took / base:.2f} times the first", flush=True
+        )
+
+
+SHAPES = {  # clips' steps, numbers of a step and steps a second, of sound and of sight
+    "grid": ((100, 80, 100.0), (25, 45, 25.0)),
+    "lrw": ((57, 768, 50.0), (29, 512, 25.0)),
+}
+CLASSES = {"grid": 51, "lrw": 500}
+
+
+def generated(options: argparse.Namespace) -> Any:
+    """Noise, made where it is computed on."""
+    import numpy as np
+    import torch
+
+    from bmla.fuse.arrays import features_from_arrays
+    from bmla.fuse.stream import Resident
+
+    n, classes = options.generated, CLASSES[options.shape]
+    labels, split = np.arange(n) % classes, np.resize(["train"] * 7 + ["dev"] + ["test"] * 2, n)
+    streams = {}
+    for modality, (steps, length, rate_hz) in zip(TAKES, SHAPES[options.shape], strict=True):
+        values = torch.empty(n * steps, length, dtype=torch.float16, device=options.device)
+        for part in values.split(1 << 20):
+            part.normal_()
+        lengths = torch.full((n,), steps)
+        valid = torch.ones(n * steps, dtype=torch.bool, device=options.device)
+        starts = torch.arange(n) * steps
+        name = f"{modality}.noise"
+        streams[modality] = Resident(
+            name, rate_hz, (length,), False, lengths, np.ones(n, bool), name, values, valid, starts
+        )
+    tiny = np.zeros((n, 1, 1), np.float16)
+    return replace(features_from_arrays(labels, split, audio=list(tiny), visual=list(tiny)), **streams)
+
+
+def measure_resident(options: argparse.Namespace) -> None:
+    """An epoch over features that lie on the device."""
+    import torch
+
+    from bmla.fuse.obtain import Task
+    from bmla.fuse.planner import step_seconds, trial
+    from bmla.fuse.progress import Progress
+
+    features = generated(options)
+    task = Task(features, Path(), (), options.device, {}, Progress())
+    train = len(features.clips("train", TAKES))
+    held = sum(s.values.nbytes for s in (features.audio, features.visual))
+    print(
+        f"{len(features)} clips, {held / 1e9:.1f} GB resident; model {options.model}, batches of {options.batch_size}"
+    )
+    config = replace(config_of(options), precision="bf16")
+    for whole in (False, True):
+        seconds = step_seconds([partial(trial, config, task)], task, options.workers, whole=whole)
+        epoch_s = seconds * train / options.batch_size
+        how = "captured" if whole else "step by step"
+        print(f"  {how}: {seconds * 1000:.2f} ms a step, {60 / epoch_s:.2f} epochs a minute", flush=True)
+    if options.device.startswith("cuda"):
+        print(f"  peak memory of the device: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
+
+
+def stored(options: argparse.Namespace) -> Any:
+    from bmla.fuse.data import features_from_store
+    from bmla.store import open_store
+
+    return features_from_store(open_store(options.store), AUDIO, VISUAL, options.device)
 
 
 ONE = {"usual": usual, "resident": resident, "trainer": trainer, "bmla": bmla}
@@ -332,7 +422,12 @@ ONE = {"usual": usual, "resident": resident, "trainer": trainer, "bmla": bmla}
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--store", type=Path)
+    source.add_argument("--generated", type=int, metavar="N", help="clips of noise")
+    parser.add_argument("--as", dest="shape", choices=tuple(SHAPES), default="grid", help="shape of the noise")
+    parser.add_argument("--resident", action="store_true", help="time an epoch of one run on generated features")
+    parser.add_argument("--model", default="transformer", help="of the stacks and the resident run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--layers", type=int, default=2)
@@ -343,6 +438,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--leave-out", nargs="*", default=(), metavar="WAY")
     parser.add_argument("--peer", type=Path, help="a folder with accelerate, which transformers' Trainer needs")
     parser.add_argument("--stack", metavar="E,…", help="measure stacks of these sizes instead")
+    parser.add_argument(
+        "--sweeps", default="1,32", metavar="E,…", help="with --stack: whole sweeps of so many runs; '': none"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--one", choices=tuple(ONE), help=argparse.SUPPRESS)
     parser.add_argument("--ratio", default="1:1", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""The epoch loop, in sight as one flat function: of a model of one task, or of several tasks in one model.
+"""The epoch loop, in sight as two flat functions: of a model of one task, or of several tasks in one model.
 
 Each batch is of one task and has that task's loss alone; its balance method is the task's own too, with a state of its own. A
 parameter without a gradient is left as it is, so that a step moves what is shared and what is its task's, and nothing of another's.
@@ -29,7 +29,7 @@ from .data import Batch, Draw
 from .decision_fit import fit_decision
 from .diagnostics import Running, dev_figures, held_figures
 from .learner import Learner
-from .lockstep import Backward, Forward, Optimise, Training, Update
+from .lockstep import AllSteps, Backward, Forward, Groups, Optimise, Optimiser, Training, Update
 from .mixup import mixup
 from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
@@ -64,7 +64,6 @@ def run_epochs(
         Diverged: a task's loss became NaN or infinite; the best weights before it are in `unfinished`.
     """
     config = learners[0].config
-    modalities = takes(config.model)
     model = together([learner.model for learner in learners])
     balances = together([learner.balance for learner in learners])
     order = torch.Generator().manual_seed(config.seed)
@@ -90,33 +89,17 @@ def run_epochs(
             if 0 < config.patience <= now.stale:  # asked first: a state may have been kept just before the end
                 break
             model.train()
-            running = [Running(tuple(groups), device) for _ in learners]
             draws = [shuffled(learner, order) for learner in learners]
-            batches = [
-                learner.features.batches(draw, modalities, learner.config.augment)
-                for learner, draw in zip(learners, draws, strict=True)
-            ]
-            turns = spread([len(draw) for draw in draws])
-            for step_number, (k, batch) in enumerate(by_turns(batches, turns), epoch_number * len(turns)):
-                learner, balance = learners[k], learners[k].balance
-                audio, visual = balance.inputs(batch.audio, batch.visual)
-                truth = learner.clips.labels[batch.clips.to(device)]
-                mixed = mixup(audio, visual, truth, config.mixup) if config.mixup > 0 else None
-                if mixed is not None:
-                    audio, visual = mixed.audio, mixed.visual
-                output = yield Forward(learner.model, audio, visual, config.precision == "bf16")
-                weights = learner.clips.class_weights
-                step = Step(learner.model, audio, visual, truth, output, weights, config.label_smoothing, mixed)
-                optimiser.zero_grad()  # to None: what this task has no part in is not even decayed
-                loss = balance.backward(step)
-                yield Backward()
-                balance.gradients(step)
-                warm = min(1.0, (step_number + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-                scales = balance.scales(step)
-                now_rates = {owner: torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * warm) for owner in groups}
-                norms = yield Update(optimiser, groups, config.clip_norm, now_rates)
-                balance.updated(step)
-                running[k].add(step, loss, norms, scales)
+            first = epoch_number * sum(map(len, draws))
+            running = None
+            if len(learners) == 1:
+                paces = {
+                    owner: [rate * warm(config, first + n) for n in range(len(draws[0]))]
+                    for owner, rate in rates.items()
+                }
+                running = yield AllSteps(learners[0], draws[0], optimiser, groups, paces)
+            if running is None:
+                running = yield from step_by_step(learners, draws, optimiser, groups, rates, first, device)
             head: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr}
             own: list[Epoch] = [{**head, **sums.figures()} for sums in running]
             if not all(math.isfinite(figures["train_loss"]) for figures in own):
@@ -143,6 +126,60 @@ def run_epochs(
             augment = learner.config.gate_augment or learner.config.augment
             fit_decision(learner.model, learner.features, learner.clips.dev, augment)
     return now
+
+
+def step_by_step(
+    learners: Sequence[Learner],
+    draws: Sequence[Sequence[Draw]],
+    optimiser: Optimiser,
+    groups: Groups,
+    rates: Mapping[str, float],
+    first: int,
+    device: torch.device,
+) -> Training[list[Running]]:
+    """The steps of an epoch.
+
+    Args:
+        rates: the learning rate of each group, after its warm-up.
+        first: how many steps of this phase there were before.
+
+    Returns:
+        The sums of each task.
+    """
+    config = learners[0].config
+    modalities = takes(config.model)
+    running = [Running(tuple(groups), device) for _ in learners]
+    batches = [
+        learner.features.batches(own, modalities, learner.config.augment)
+        for learner, own in zip(learners, draws, strict=True)
+    ]
+    turns = spread([len(own) for own in draws])
+    for step_number, (k, batch) in enumerate(by_turns(batches, turns), first):
+        learner, balance = learners[k], learners[k].balance
+        audio, visual = balance.inputs(batch.audio, batch.visual)
+        truth = learner.clips.labels[batch.clips.to(device)]
+        mixed = mixup(audio, visual, truth, config.mixup) if config.mixup > 0 else None
+        if mixed is not None:
+            audio, visual = mixed.audio, mixed.visual
+        output = yield Forward(learner.model, audio, visual, config.precision == "bf16")
+        weights = learner.clips.class_weights
+        step = Step(learner.model, audio, visual, truth, output, weights, config.label_smoothing, mixed)
+        optimiser.zero_grad()  # to None: what this task has no part in is not even decayed
+        loss = balance.backward(step)
+        yield Backward()
+        balance.gradients(step)
+        scales = balance.scales(step)
+        pace = warm(config, step_number)
+        now_rates = {owner: torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * pace) for owner in groups}
+        norms = yield Update(optimiser, groups, config.clip_norm, now_rates)
+        balance.updated(step)
+        running[k].add(step, loss, norms, scales)
+    return running
+
+
+def warm(config: RunConfig, step: int) -> float:
+    """The share of the learning rate that a step of a phase takes."""
+    return min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
 
 
 def together(modules: Sequence[nn.Module]) -> nn.Module:

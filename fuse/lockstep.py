@@ -3,6 +3,7 @@
 The loop of `epochs.py` is a generator: where numbers are to be crunched it yields one of the requests below and goes on with the answer.
 
     Optimise   ->  an optimiser of these parameters, at the start of a phase
+    AllSteps   ->  the sums of an epoch whose steps were all taken; or None: they are asked for one by one, with the next three
     Forward    ->  the model's answers about a batch
     Backward   ->  None; gradients that have reached the answers are in the model's parameters afterwards
     Update     ->  the norms of the gradients, (groups,); they are clipped, and the parameters have taken a step
@@ -10,7 +11,7 @@ The loop of `epochs.py` is a generator: where numbers are to be crunched it yiel
 `alone` does each for the one model at once; `stacked/stack.py` waits until all runs ask, and does it for all of them in one go.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
+from .data import Draw
 from .diagnostics import gradient_norm
+from .learner import Learner
 from .models.base import FusionModel, Output, Steps
 
 Groups = Mapping[str, list[nn.Parameter]]
@@ -58,6 +61,24 @@ class Optimise:
             weight_decay=self.weight_decay,
             fused=True,
         )
+
+
+@dataclass(frozen=True)
+class AllSteps:
+    """Attributes:
+    draws: the batches of the epoch, each a step.
+    rates: by group, the learning rate of each step.
+    """
+
+    learner: Learner
+    draws: Sequence[Draw]
+    optimiser: Optimiser
+    groups: Groups
+    rates: Mapping[str, Sequence[float]]
+
+    def alone(self) -> None:
+        """Alone, nothing is gained by it."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -114,7 +135,7 @@ class Update:
         return norms
 
 
-Request = Optimise | Forward | Backward | Update
+Request = Optimise | AllSteps | Forward | Backward | Update
 Training = Generator[Request, Any, Result]
 
 

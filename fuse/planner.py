@@ -18,7 +18,7 @@ from ..store.errors import BmlaError
 from .config import RunConfig
 from .contribution import QUICK_CLIPS
 from .learner import clips_of, set_apart
-from .lockstep import Forward, Training, alone
+from .lockstep import AllSteps, Forward, Training, alone
 from .models.table import takes
 from .obtain import Task
 from .stacked.executor import divided
@@ -28,6 +28,7 @@ from .stream import Stored
 from .training import Trained, training
 
 WARM, TIMED = 1, 4  # steps
+AT_ONCE = 32  # steps of a short epoch
 LONG_S = 2.0  # a measurement ends after so long
 LARGEST_TRIAL = 8  # runs of a stack that is only tried
 FORWARD_SHARE = 1 / 3
@@ -141,15 +142,21 @@ def trial(config: RunConfig, task: Task) -> Training[Trained]:
     return training(config, features, builder=task.builders.get(config.model), device=task.device)
 
 
-def step_seconds(trials: Sequence[Callable[[], Training[Trained]]], task: Task, threads: int) -> float:
-    """How long a step of all of them together takes; 0 where nothing is trained."""
+def step_seconds(
+    trials: Sequence[Callable[[], Training[Trained]]], task: Task, threads: int, whole: bool | None = None
+) -> float:
+    """How long a step of all of them together takes; 0 where nothing is trained.
+
+    Args:
+        whole: one in a stack of its own is measured there, as a sweep of stacks would train it; else see `run_stacked`.
+    """
     torch.set_num_threads(threads)
     clocks: list[list[float]] = [[] for _ in trials]
     starts = [partial(few_steps, start, clock, task) for start, clock in zip(trials, clocks, strict=True)]
-    if len(starts) == 1:
+    if len(starts) == 1 and not whole:
         alone(starts[0]())
     else:
-        for _, outcome in run_stacked(enumerate(starts), len(starts), task.device):
+        for _, outcome in run_stacked(enumerate(starts), len(starts), task.device, whole):
             if isinstance(outcome, BmlaError):
                 raise outcome
     times = clocks[0][WARM:]
@@ -157,15 +164,26 @@ def step_seconds(trials: Sequence[Callable[[], Training[Trained]]], task: Task, 
 
 
 def few_steps(start: Callable[[], Training[Trained]], clock: list[float], task: Task) -> Training[None]:
-    """The first steps of a training; `clock` gets the time at which each begins."""
+    """The first steps of a training; `clock` gets the time at which each begins.
+
+    Where all steps of an epoch are taken in one go, those of a short one are timed, the second time that it is trained.
+    """
     whole = start()
     try:
         request = next(whole)
         while True:
+            if isinstance(request, AllSteps):
+                short = replace(request, draws=[request.draws[0]] * AT_ONCE, rates=first_of_each(request.rates))
+                if (yield short) is not None:
+                    began = now(task)
+                    yield short
+                    step_s = (now(task) - began) / AT_ONCE
+                    clock[:] = [began + i * step_s for i in range(WARM + TIMED + 1)]
+                    return
+                request = whole.send(None)
+                continue
             if isinstance(request, Forward):
-                if torch.device(task.device).type == "cuda":
-                    torch.cuda.synchronize(task.device)
-                clock.append(time.perf_counter())
+                clock.append(now(task))
                 if len(clock) > WARM + TIMED or (len(clock) > WARM + 1 and clock[-1] - clock[0] > LONG_S):
                     return
             request = whole.send((yield request))
@@ -173,6 +191,18 @@ def few_steps(start: Callable[[], Training[Trained]], clock: list[float], task: 
         return
     finally:
         whole.close()
+
+
+def now(task: Task) -> float:
+    """Seconds, when the device has done all that it was asked."""
+    if torch.device(task.device).type == "cuda":
+        torch.cuda.synchronize(task.device)
+    return time.perf_counter()
+
+
+def first_of_each(rates: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """The first step's learning rate for each of a short epoch."""
+    return {owner: [each[0]] * AT_ONCE for owner, each in rates.items()}
 
 
 def steps_of(config: RunConfig, task: Task) -> float:

@@ -89,7 +89,8 @@ class StackedNorm(nn.Module):
 class StackedDropout(nn.Module):
     """Each run's masks are those that it would draw alone: of the size of its own batch, from its own generator.
 
-    That holds on a CPU; on a GPU torch's own dropout draws in another order, and a run in a stack is another draw of the same.
+    That holds on a CPU; on a GPU torch's own dropout draws in another order, and a run in a stack is another draw of the same. There
+    the masks of all runs can come from one generator: see `Layout.joint`.
 
     Args of init:
         owner: whose steps it works on; see `Layout.steps`.
@@ -99,12 +100,15 @@ class StackedDropout(nn.Module):
         super().__init__()
         self.layout, self.owner = layout, owner
         self.shares = [p.p for p in parts]
+        self.kept: Tensor | None = None  # shares of the joint draw, on its device
 
     def forward(self, x: Tensor) -> Tensor:
         """(E B, T, d) or (E B, d)."""
         if not any(self.shares):
             return x
         grid = self.layout.unfold(x)
+        if self.layout.joint is not None:
+            return (grid * self.factors(grid, self.layout.joint)).view_as(x)
         factors = torch.zeros_like(grid)
         for e, (share, clips, generator) in enumerate(
             zip(self.shares, self.layout.clips, self.layout.generators, strict=True)
@@ -114,6 +118,13 @@ class StackedDropout(nn.Module):
                 own = own[:, : self.layout.steps[self.owner][e]]
             own.copy_(factors_of(own, share, generator))
         return (grid * factors).view_as(x)
+
+    def factors(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """(E, …): 0, or 1 / (1 - share of the run), in one go."""
+        if self.kept is None:
+            self.kept = 1 - torch.tensor(self.shares, device=like.device).view(-1, *[1] * (like.ndim - 1))
+        drawn = torch.rand(like.shape, generator=generator, device=like.device)
+        return ((drawn < self.kept) / self.kept).to(like.dtype)
 
 
 def factors_of(like: Tensor, share: float, generator: torch.Generator) -> Tensor:

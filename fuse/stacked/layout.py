@@ -25,7 +25,7 @@ class Draws:
         self.cpu = torch.Generator()
         self.cpu.set_state(torch.get_rng_state())
         self.here = self.cpu
-        if device.type == "cuda":  # never run: no GPU was at hand
+        if device.type == "cuda":
             self.here = torch.Generator(device)
             self.here.set_state(torch.cuda.get_rng_state(device))
 
@@ -51,11 +51,13 @@ class Layout:
 
     Attributes:
         generators: of each run, for its dropout masks.
+        joint: where all masks are drawn from instead, in one go; None: from each run's own.
         clips: b_e of each run.
         steps: t_e of each run, by what a layer works on: "audio", "visual", or "shared".
     """
 
     generators: Sequence[torch.Generator]
+    joint: torch.Generator | None = None
     clips: Sequence[int] = ()
     steps: dict[str, Sequence[int]] = field(default_factory=dict)
 

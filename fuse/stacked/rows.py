@@ -120,6 +120,11 @@ class Rows:
                 if has:
                     self.optimisers[e].touched.add(id(part))
 
+    def taken_more(self, steps: int) -> None:
+        """Tells each optimiser of the steps that it has taken."""
+        for optimiser in self.optimisers:
+            optimiser.taken += steps
+
     @torch.no_grad()
     def update(self, rates: Mapping[str, Tensor], clip: Tensor) -> dict[str, Tensor]:
         """Clips every run's gradient, and takes a step.
@@ -138,8 +143,6 @@ class Rows:
         self.first.lerp_(self.gradients, 1 - BETA_1)
         self.second.mul_(BETA_2).addcmul_(self.gradients, self.gradients, value=1 - BETA_2)
         self.taken += 1
-        for optimiser in self.optimisers:
-            optimiser.taken += 1
         first_share = (1 - BETA_1**self.taken)[:, None]
         second_share = (1 - BETA_2**self.taken).sqrt()[:, None].to(total.dtype)
         for owner, columns in self.columns.items():

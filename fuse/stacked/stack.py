@@ -7,7 +7,7 @@ case that it is killed. A run that ends, or whose loss is no number any more, le
 What the balance method and the losses see is cut off from the stack: each run takes the gradient of its loss with regard to its own
 answers, and one pass carries all of these on to the parameters.
 
-On a GPU this was never run: none was at hand. Nothing in a step waits for it but what waits alone.
+Where nothing in an epoch is a run's own but numbers, and always on a GPU, all its steps are taken in one go: see `whole.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from ...store.errors import BmlaError
-from ..lockstep import Backward, Forward, Optimise, Request, Training, Update
-from ..models.base import Output
+from ..lockstep import AllSteps, Backward, Forward, Optimise, Request, Training, Update
+from ..models.base import FusionModel, Output
 from .layout import Draws, Layout, fold
 from .mirror import mirror, slots_of, steps_of
 from .rows import RowOptimiser, Rows
+from .whole import Epochs, in_one_go
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -62,18 +63,23 @@ class Member(Generic[Key, Result]):
 
 
 def run_stacked(
-    starts: Iterable[tuple[Key, Start[Result]]], width: int, device: torch.device | str = "cpu"
+    starts: Iterable[tuple[Key, Start[Result]]],
+    width: int,
+    device: torch.device | str = "cpu",
+    whole: bool | None = None,
 ) -> Iterator[tuple[Key, Result | BmlaError]]:
     """Trains many runs of one architecture, so many at once, and gives back what each comes to as it ends.
 
     Args:
         starts: of each run, what it is known by, and what begins its training; called when there is room for it.
         width: E, the largest number in lockstep.
+        whole: epochs are trained in one go where they can be; None: on a GPU.
 
     Raises:
         DoesNotStack: the model has a part that only works for one run.
     """
     waiting, place = iter(starts), torch.device(device)
+    at_once = place.type == "cuda" if whole is None else whole
     members: list[Member[Key, Result]] = []
     try:
         stack: Stack | None = None
@@ -93,8 +99,8 @@ def run_stacked(
             if not members:
                 return
             if stack is None or joined or any(m.new for m in members):
-                stack = Stack(members)
-            stack.step()
+                stack = Stack(members, at_once)
+            stack.go_on()
     finally:
         for member in members:
             with member.draws.in_place():
@@ -102,16 +108,33 @@ def run_stacked(
 
 
 class Stack:
-    """Some runs, all of which wait for a pass forward."""
+    """Some runs, each of which waits for the steps of an epoch, or for a pass forward.
 
-    def __init__(self, members: Sequence[Member[Any, Any]]):
-        self.members = list(members)
+    Args of init: whole: epochs are trained in one go where they can be.
+    """
+
+    def __init__(self, members: Sequence[Member[Any, Any]], whole: bool):
+        self.members, self.whole = list(members), whole
+        self.epochs: Epochs | None = None
         self.layout = Layout([m.draws.here for m in members])
-        self.model = mirror([request.model for request in self.asked(Forward)], self.layout).train()
+        self.model = mirror([model_of(m.request) for m in members], self.layout).train()
         optimisers = [m.optimiser for m in members if m.optimiser is not None]
         self.rows = Rows(slots_of(self.model), optimisers)
         for member in members:
             member.new = False
+
+    def go_on(self) -> None:
+        """An epoch of each run, or one batch."""
+        if self.whole and in_one_go([m.request for m in self.members]):
+            requests: list[AllSteps] = self.asked(AllSteps)
+            if self.epochs is None:
+                self.epochs = Epochs(self.model, self.layout, self.rows, requests)
+            self.answer([[sums] for sums in self.epochs.train(requests)])
+            return
+        for member in self.members:
+            if isinstance(member.request, AllSteps):
+                member.go_on(None)
+        self.step()
 
     def step(self) -> None:
         """One batch of each run."""
@@ -149,6 +172,7 @@ class Stack:
         place = self.rows.values.device
         rates = {o: torch.stack([u.rates[o].to(place) for u in updates]) for o in self.rows.columns}
         norms = self.rows.update(rates, torch.tensor([u.clip_norm for u in updates], device=place))
+        self.rows.taken_more(1)
         none = torch.zeros(len(updates), device=place)
         return list(torch.stack([norms.get(owner, none) for owner in updates[0].groups], 1))
 
@@ -175,3 +199,11 @@ class Stack:
             gradients.append(whole)
         torch.autograd.backward(tensors, gradients)
         self.rows.collect()
+
+
+def model_of(request: Request | None) -> FusionModel:
+    """The model of a run that waits for an epoch or for a pass forward."""
+    if isinstance(request, AllSteps):
+        return request.learner.model
+    assert isinstance(request, Forward)
+    return request.model

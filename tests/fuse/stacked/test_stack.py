@@ -25,8 +25,8 @@ STACKING = (  # every model that claims to; the others are told apart below
     *("transformer-ao", "transformer-vo", "transformer", "balancemla-ao", "balancemla-vo", "balancemla"),
     *("joint", "joint-aux", "shared-head", "gated", "film"),
 )
-RATED = ("transformer", "balancemla", "balancemla-ao", "balancemla-vo")  # the models that a ratio changes
-CLOSE = 1e-5
+Settings = Callable[..., list[RunConfig]]
+Close = Callable[[Trained, Trained], None]
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +34,6 @@ def ragged(make_features: Make) -> Features:
     """Clips of many lengths; some lack a modality. 72 train: 5 batches of 16, the last one small."""
     drop = {"audio": (3, 17, 40, 90), "visual": (5, 60)}
     return make_features(clips=120, drop=drop, noises={"audio.arrays@a": 1.0})
-
-
-def settings(tiny: Tiny, model: str, **wishes: Any) -> list[RunConfig]:
-    """Three runs of 20 steps that differ in all that runs of a stack may differ in."""
-    composite = {"schedule": "long", "pretrain_epochs": 0} if model == "balancemla" else {}
-    one = tiny(model, epochs=3, finetune_epochs=1, lr=1e-3, finetune_lr=3e-4, batch_size=16, **composite, **wishes)
-    ratios = ("1:1", "1:3", "3:1") if model in RATED else ("1:1",) * 3
-    return [
-        replace(one, ratio=ratios[0]),
-        replace(one, ratio=ratios[1], seed=7, lr=2e-3, weight_decay=0.1, warmup_steps=5, dropout=0.3, clip_norm=0.3),
-        replace(one, ratio=ratios[2], seed=8, lr_scale_audio=0.3, folds=3, fold=1, label_smoothing=0.1, epochs=4),
-    ]
 
 
 def stacked(configs: Sequence[RunConfig], features: Features, width: int = 8) -> list[Any]:
@@ -58,27 +46,7 @@ def alone(config: RunConfig, features: Features) -> Trained:
     return train(config, features.folded(config.folds, config.fold, config.fold_by))
 
 
-def assert_close(solo: Trained, other: Trained) -> None:
-    """All parameters, but for those that depend on the last bit alone: see the comments."""
-    ours, theirs = solo.model.state_dict(), other.model.state_dict()
-    assert list(ours) == list(theirs)
-    for name, value in ours.items():
-        a, b = value, theirs[name]
-        assert a.shape == b.shape
-        if name.endswith("key_value.bias"):
-            # Softmax does not change when all keys do by the same: the gradient of a key's bias is rounding, and Adam makes steps of it.
-            a, b = (half.chunk(2)[1] for half in (a, b))
-        if name.startswith("decision.") and "sharpness" in "".join(ours):
-            continue  # fitted after training, by a line search that ends where rounding lets it
-        assert a.numel() == 0 or float((a - b).abs().max()) < CLOSE, name
-    assert len(solo.history) == len(other.history)
-    for mine, yours in zip(solo.history, other.history, strict=True):
-        assert mine.keys() == yours.keys()
-        numbers = [k for k, v in mine.items() if isinstance(v, float) and not k.startswith(("dev", "shapley", "held"))]
-        assert {k: mine[k] for k in numbers} == pytest.approx({k: yours[k] for k in numbers}, rel=1e-3, abs=1e-5)
-
-
-def test_which_models_claim_to_stack(tiny: Tiny, ragged: Features) -> None:
+def test_which_models_claim_to_stack(tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features) -> None:
     reasons = {model: why_not(tiny(model), ragged) for model in MODELS if not model.startswith(("stconv", "probe"))}
     assert [model for model, reason in reasons.items() if reason is None] == sorted(STACKING, key=list(reasons).index)
     assert reasons["concat"] == "concat (Con works for one run at a time)"
@@ -93,16 +61,20 @@ def test_which_models_claim_to_stack(tiny: Tiny, ragged: Features) -> None:
 
 
 @pytest.mark.parametrize("model", STACKING)
-def test_a_run_in_a_stack_equals_the_run_alone(tiny: Tiny, ragged: Features, model: str) -> None:
-    configs = settings(tiny, model)
+def test_a_run_in_a_stack_equals_the_run_alone(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, model: str
+) -> None:
+    configs = settings(model)
     assert len({key_of(c) for c in configs}) == 1
     for config, other in zip(configs, stacked(configs, ragged), strict=True):
         assert_close(alone(config, ragged), other)
 
 
 @pytest.mark.parametrize("balance", sorted(BALANCES - {"none", "mmcosine"}))
-def test_so_does_every_balance_method(tiny: Tiny, ragged: Features, balance: str) -> None:
-    configs = settings(tiny, "joint-aux", balance=balance)
+def test_so_does_every_balance_method(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, balance: str
+) -> None:
+    configs = settings("joint-aux", balance=balance)
     for config, other in zip(configs, stacked(configs, ragged), strict=True):
         assert_close(alone(config, ragged), other)
 
@@ -117,8 +89,10 @@ def test_so_does_every_balance_method(tiny: Tiny, ragged: Features, balance: str
     ],
     ids=str,
 )
-def test_so_do_other_settings(tiny: Tiny, ragged: Features, wishes: dict[str, Any]) -> None:
-    configs = settings(tiny, "transformer", **wishes)
+def test_so_do_other_settings(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, wishes: dict[str, Any]
+) -> None:
+    configs = settings("transformer", **wishes)
     for config, other in zip(configs, stacked(configs, ragged), strict=True):
         assert_close(alone(config, ragged), other)
 
@@ -126,21 +100,27 @@ def test_so_do_other_settings(tiny: Tiny, ragged: Features, wishes: dict[str, An
 @pytest.mark.parametrize(
     "wishes", [{"gate_input": "brff"}, {"gate_input": "encoder", "adf": False}, {"attention": "bilinear"}]
 )
-def test_so_do_the_forms_of_balancemla(tiny: Tiny, ragged: Features, wishes: dict[str, Any]) -> None:
-    configs = settings(tiny, "balancemla", **wishes)
+def test_so_do_the_forms_of_balancemla(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, wishes: dict[str, Any]
+) -> None:
+    configs = settings("balancemla", **wishes)
     for config, other in zip(configs, stacked(configs, ragged), strict=True):
         assert_close(alone(config, ragged), other)
 
 
-def test_a_head_without_a_loss_is_left_alone_as_it_is_alone(tiny: Tiny, ragged: Features) -> None:
-    configs = settings(tiny, "joint-aux", lambda_audio=0.0)
+def test_a_head_without_a_loss_is_left_alone_as_it_is_alone(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features
+) -> None:
+    configs = settings("joint-aux", lambda_audio=0.0)
     solo = alone(configs[1], ragged)  # with a weight decay of .1
     other = stacked(configs, ragged)[1]
     assert torch.equal(solo.model.state_dict()["audio_head.weight"], other.model.state_dict()["audio_head.weight"])
     assert key_of(configs[0]) != key_of(replace(configs[0], lambda_audio=1.0))
 
 
-def test_runs_that_end_early_leave_and_others_take_their_place(tiny: Tiny, ragged: Features) -> None:
+def test_runs_that_end_early_leave_and_others_take_their_place(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features
+) -> None:
     one = tiny("transformer-vo", epochs=12, lr=3e-2)
     configs = [replace(one, seed=seed, patience=patience) for seed, patience in ((0, 1), (1, 0), (2, 2), (3, 1))]
     ended: list[int] = []
@@ -154,8 +134,10 @@ def test_runs_that_end_early_leave_and_others_take_their_place(tiny: Tiny, ragge
         assert abs(solo.history[0]["train_loss"] - found[config].history[0]["train_loss"]) < 1e-5
 
 
-def test_a_run_that_diverges_leaves_and_disturbs_no_other(tiny: Tiny, ragged: Features) -> None:
-    good, _, other = settings(tiny, "transformer")
+def test_a_run_that_diverges_leaves_and_disturbs_no_other(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features
+) -> None:
+    good, _, other = settings("transformer")
     bad = replace(good, seed=3, lr=90.0, weight_decay=1e6)
     results = stacked([good, bad, other], ragged)
     assert isinstance(results[1], Diverged)
@@ -163,15 +145,17 @@ def test_a_run_that_diverges_leaves_and_disturbs_no_other(tiny: Tiny, ragged: Fe
     assert_close(alone(other, ragged), results[2])
 
 
-def test_global_generators_are_as_they_were(tiny: Tiny, ragged: Features) -> None:
+def test_global_generators_are_as_they_were(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features
+) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    stacked(settings(tiny, "transformer-ao")[:2], ragged)
+    stacked(settings("transformer-ao")[:2], ragged)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_tests_would_see_masks_of_another_run(
-    tiny: Tiny, ragged: Features, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, ragged: Features, monkeypatch: pytest.MonkeyPatch, settings: Settings, assert_close: Close
 ) -> None:
     real = StackedDropout.forward
 
@@ -183,12 +167,14 @@ def test_the_tests_would_see_masks_of_another_run(
             self.layout.generators = list(reversed(self.layout.generators))
 
     monkeypatch.setattr(StackedDropout, "forward", swapped)
-    configs = settings(tiny, "transformer-ao")
+    configs = settings("transformer-ao")
     with pytest.raises(AssertionError):
         assert_close(alone(configs[0], ragged), stacked(configs, ragged)[0])
 
 
-def test_parameters_are_views_of_one_matrix(tiny: Tiny, ragged: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_are_views_of_one_matrix(
+    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     real = Rows.__init__
 
@@ -202,5 +188,5 @@ def test_parameters_are_views_of_one_matrix(tiny: Tiny, ragged: Features, monkey
                 assert slot.value[e].data_ptr() in row
 
     monkeypatch.setattr(Rows, "__init__", look)
-    stacked(settings(tiny, "transformer"), ragged)
+    stacked(settings("transformer"), ragged)
     assert seen[0] == 3
