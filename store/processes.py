@@ -55,4 +55,4 @@ class Parcel:
 
 def unpacked(block: SharedBlock) -> Any:
     """What a `Parcel` held. The bytes are those of the process that started this one."""
-    return ForkingPickler.loads(memoryview(block.array))
+    return ForkingPickler.loads(block.map[: block.size])
