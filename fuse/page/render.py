@@ -36,6 +36,7 @@ SCRIPTS = ("chart.js", "figure.js", "figures.js", "page.js")
 CONFUSED_PAIRS = 12
 LISTED_RUNS = 400
 LISTED_PAIRS = 1500
+PAPER_SETTINGS = 9  # that have room for their intervals side by side on a sheet
 LONG_TEXT = 4000  # of a line of the provenance
 CONTENTS = {
     "training": "In training",
@@ -140,6 +141,7 @@ def of_summary(summary: Summary, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "pairs": replace(pairs, lines=pairs.lines[:LISTED_PAIRS]),
         "more_pairs": max(len(pairs.lines) - LISTED_PAIRS, 0),
         "conditions": conditions,
+        "many_settings": len(summary.rows) > PAPER_SETTINGS,
         "contributions": contributions,
         "convergence": convergence,
         "confused": confused_pairs(summary.runs[summary.best]),

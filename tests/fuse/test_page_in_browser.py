@@ -324,6 +324,25 @@ def test_paper_has_no_controls_and_is_light(chromium: Any, report: Path) -> None
         assert page.locator("#figure-accuracy .area svg").is_visible()
 
 
+def test_on_paper_many_settings_fit_without_their_intervals(
+    chromium: Any, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "On paper the intervals are left out"
+    monkeypatch.setattr("bmla.fuse.page.render.PAPER_SETTINGS", 4)
+    (tmp_path / "runs").symlink_to(report.parent)
+    crowded = tmp_path / "report.html"
+    crowded.write_bytes(write_page(tmp_path / "runs").read_bytes())
+    monkeypatch.undo()
+    for path, many in ((crowded, True), (write_page(report.parent), False)):
+        with opened(chromium, path) as page:
+            cell = page.locator("#noise ~ .wide td .interval").first
+            assert cell.is_visible()
+            assert not page.get_by_text(said).is_visible()
+            page.emulate_media(media="print")
+            assert cell.is_visible() != many
+            assert page.get_by_text(said).is_visible() == many
+
+
 def test_without_scripts_answer_and_tables_are_there(chromium: Any, report: Path) -> None:
     with opened(chromium, report, java_script_enabled=False) as page:
         assert re.search(r"gets [\d.]+ ± [\d.]+ % of the test clips", page.locator("h1").inner_text())
