@@ -20,6 +20,9 @@ from click.testing import CliRunner
 
 from bmla.cli import main
 from bmla.commands.reference import reference, walk
+from bmla.extract.encoders.table import TABLE
+from bmla.fuse.balance.table import BALANCES
+from bmla.fuse.models.table import MODELS
 from bmla.store.errors import BmlaError
 
 FOLDER = Path(__file__).parents[2]
@@ -193,7 +196,18 @@ def run_command(block: Block, words: list[str]) -> None:
         raise AssertionError(f"{block}: {' '.join(words)}: exit code {result.exit_code}\n{result.output}") from cause
 
 
+@pytest.fixture
+def tables():
+    """What a document adds to the tables is in no other test's."""
+    before = {id(table): dict(table) for table in (BALANCES, MODELS, TABLE)}
+    yield
+    for table in (BALANCES, MODELS, TABLE):
+        table.clear()
+        table.update(before[id(table)])
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     "document",
     [d for d in DOCUMENTS if any(b.language in CODE and not b.skip for b in blocks_of(d))],
