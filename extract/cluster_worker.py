@@ -20,6 +20,7 @@ from ..store.errors import BmlaError
 from ..store.spec import StreamSpec, differences
 from .failures import NO_CLIPS_FAULT
 from .pipeline import Done, Task, run_shard
+from .threads import one_thread
 from .tools import MEDIA_LIBRARIES, ToolConfig, Tools
 
 TOPIC = "bmla-progress"
@@ -89,7 +90,7 @@ def work(task: Task, number: int, name: str) -> Done | Trouble:
     if not extraction.root.exists():  # without it every clip would be recorded as failed
         return Trouble(worker.address, no_root(extraction.root))
     if extraction.config.device == "cpu":
-        torch.set_num_threads(1)  # of this thread; as in a local worker: the same shard gives the same bytes
+        one_thread()  # as in a local worker: the same shard gives the same bytes
     try:
         tools = take(extraction, worker)
         try:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from ..store import open_store
 from ..store.errors import StoreNotFound
@@ -12,6 +11,7 @@ from .executors import FEEDERS_PER_GPU
 from .pipeline import Done, Task, run_shard
 from .plan import LIMIT_SEED, Plan, open_target
 from .remaining import what_remains
+from .threads import with_one_thread
 from .times import DEVICE_STAGES
 from .tools import Tools
 
@@ -43,18 +43,14 @@ def estimate(plan: Plan) -> Estimate:
     if not left:
         return Estimate(0.0, 0, 0, 0)
     tools = Tools(config.tools if not config.devices else replace(config.tools, device=config.devices[0]))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     seconds, tried, failed = 0.0, 0, 0
-    try:
+    with with_one_thread():  # as in a worker
         for streams, rows in groups.items():
             done = sample(plan, tools, streams, rows)
             measured = len(done.task.clips)
             seconds += seconds_a_clip(plan, done) * len(rows)
             tried += measured
             failed += sum(any(r[i].failure for r in done.results.values()) for i in range(measured))
-    finally:
-        torch.set_num_threads(threads)
     return Estimate(seconds, left, tried, failed)
 
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..store.errors import BmlaError, WorkerDied
 from ..store.processes import POLL_S, end_with_parent, parcel
 from .feeding import AHEAD, run_fed
 from .pipeline import Done, Task, run_shard
-from .threads import one_thread
+from .threads import one_thread, with_one_thread
 from .tools import ToolConfig, Tools
 
 FEEDERS_PER_GPU = 15  # more than one GPU can use
@@ -32,10 +32,11 @@ TASKS_AHEAD = 2 * AHEAD + 2  # shards that a GPU's process has: more than it tak
 def run_here(tasks: Iterable[Task], config: ToolConfig, root: Path, advance: Callable[[int], None]) -> Iterator[Done]:
     """One shard after another in this process."""
     tools = Tools(config)
-    if config.device == "cpu":
-        one_thread()  # as in a worker: the same shard gives the same bytes
-    for task in tasks:
-        yield run_shard(task, tools, root, advance)
+    with (
+        with_one_thread() if config.device == "cpu" else nullcontext()
+    ):  # as in a worker: the same shard gives the same bytes
+        for task in tasks:
+            yield run_shard(task, tools, root, advance)
 
 
 def run_on_gpus(

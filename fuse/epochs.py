@@ -97,7 +97,7 @@ def run_epochs(
                     owner: [rate * warm(config, first + n) for n in range(len(draws[0]))]
                     for owner, rate in rates.items()
                 }
-                running = yield AllSteps(learners[0], draws[0], optimiser, groups, paces)
+                running = yield AllSteps(learners[0], draws[0], optimiser, groups, paces, len(now.history))
             if running is None:
                 running = yield from step_by_step(learners, draws, optimiser, groups, rates, first, device)
             head: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr}

@@ -68,6 +68,7 @@ class AllSteps:
     """Attributes:
     draws: the batches of the epoch, each a step.
     rates: by group, the learning rate of each step.
+    number: how many epochs there were before.
     """
 
     learner: Learner
@@ -75,9 +76,10 @@ class AllSteps:
     optimiser: Optimiser
     groups: Groups
     rates: Mapping[str, Sequence[float]]
+    number: int
 
     def alone(self) -> None:
-        """Alone, nothing is gained by it."""
+        """A run alone goes step by step, on a GPU too: its dropout is then that of its seed, whatever trains beside it."""
         return None
 
 

@@ -1,7 +1,7 @@
 """How a sweep is best trained, and how long it will take: a few steps of each way are measured, none of which is kept.
 
-The estimate is the speed of those few times the steps that are to come, an evaluated clip counted as a third of a trained one (a pass back
-costs about two passes forward). A branch that runs start from is a run of its own.
+The estimate is the speed of those few times the steps that are to come. An evaluated clip counts as a third of a trained one (a pass back
+costs about two passes forward), and is evaluated run by run, in a stack too. A branch that runs start from is a run of its own.
 """
 
 import math
@@ -55,7 +55,8 @@ class Speed:
 
     Attributes:
         runs: how many.
-        steps: of all of them together, evaluation included.
+        steps: of all of them together.
+        judged: what their evaluation costs, in steps of a run alone.
         alone_s: a step of one run alone.
         stacked_s: a run's share of a step in a stack; None: it is not for a stack.
         width: of that stack.
@@ -64,14 +65,15 @@ class Speed:
     name: str
     runs: int
     steps: float
+    judged: float
     alone_s: float
     stacked_s: float | None
     width: int
 
     def seconds(self, executor: str, workers: int) -> float:
         if executor == "stacked" and self.stacked_s is not None:
-            return self.steps * self.stacked_s
-        return self.steps * self.alone_s / min(workers, self.runs)
+            return self.steps * self.stacked_s + self.judged * self.alone_s
+        return (self.steps + self.judged) * self.alone_s / min(workers, self.runs)
 
 
 def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, executor: str) -> Plan:
@@ -85,8 +87,8 @@ def plan(configs: Sequence[RunConfig], task: Task, workers: int, threads: int, e
         return Plan(given)
     if any(isinstance(task.features.stream(m), Stored) for c in configs for m in takes(c.model)):
         return Plan(given)  # each trial would read them all for their statistics
-    together, others, _ = divided(configs, task.features)
-    groups = [*together, *grouped(others)]
+    together, others, _ = divided(configs, task.features, task.device)
+    groups = [*together, *grouped(others, task.device)]
     speeds = {i: s for i, group in enumerate(groups) if (s := measured(group, task, threads)) is not None}
     if not speeds:
         return Plan(given)
@@ -123,7 +125,8 @@ def measured(group: Sequence[RunConfig], task: Task, threads: int) -> Speed | No
     except BmlaError:
         return None
     name = config.model if config.balance == "none" else f"{config.model} + {config.balance}"
-    return Speed(name, len(group), sum(steps_of(c, task) for c in group), alone_s, None, 1)
+    steps, judged = map(sum, zip(*(steps_of(c, task) for c in group), strict=True))
+    return Speed(name, len(group), steps, judged, alone_s, None, 1)
 
 
 def in_a_stack(speed: Speed, group: Sequence[RunConfig], task: Task, cores: int) -> Speed:
@@ -173,11 +176,11 @@ def few_steps(start: Callable[[], Training[Trained]], clock: list[float], task: 
         request = next(whole)
         while True:
             if isinstance(request, AllSteps):
-                short = replace(request, draws=[request.draws[0]] * AT_ONCE, rates=first_of_each(request.rates))
+                short = shortened(request)
                 if (yield short) is not None:
                     began = now(task)
                     yield short
-                    step_s = (now(task) - began) / AT_ONCE
+                    step_s = (now(task) - began) / len(short.draws)
                     clock[:] = [began + i * step_s for i in range(WARM + TIMED + 1)]
                     return
                 request = whole.send(None)
@@ -200,20 +203,22 @@ def now(task: Task) -> float:
     return time.perf_counter()
 
 
-def first_of_each(rates: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    """The first step's learning rate for each of a short epoch."""
-    return {owner: [each[0]] * AT_ONCE for owner, each in rates.items()}
+def shortened(epoch: AllSteps) -> AllSteps:
+    """The first steps of an epoch, over and over where it has too few. Epochs of different length stay so, but for one in AT_ONCE."""
+    steps = [i % len(epoch.draws) for i in range(AT_ONCE + len(epoch.draws) % AT_ONCE)]
+    rates = {owner: [each[i] for i in steps] for owner, each in epoch.rates.items()}
+    return replace(epoch, draws=[epoch.draws[i] for i in steps], rates=rates)
 
 
-def steps_of(config: RunConfig, task: Task) -> float:
-    """What a run costs, in steps."""
+def steps_of(config: RunConfig, task: Task) -> tuple[int, float]:
+    """Steps of a run, and what its evaluation costs, in steps."""
     features = task.features.folded(config.folds, config.fold, config.fold_by)
     train, dev = (clips_of(features, split, config) for split in ("train", "dev"))
     train, held = set_apart(train, features, config)
     judged = (len(dev) + len(held)) * (2 if config.augment else 1)
     judged += 3 * QUICK_CLIPS if len(takes(config.model)) == 2 else 0
-    steps = math.ceil(len(train) / config.batch_size) + FORWARD_SHARE * judged / config.batch_size
-    return config.total_epochs * steps
+    epochs, size = config.total_epochs, config.batch_size
+    return epochs * math.ceil(len(train) / size), epochs * FORWARD_SHARE * judged / size
 
 
 def lines_of(

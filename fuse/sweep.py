@@ -183,7 +183,7 @@ def train_stacked(
     wave: Sequence[RunConfig], task: Task, workers: int, threads: int, failed: Mapping[RunConfig, str]
 ) -> dict[RunConfig, str]:
     """Runs that do not depend on each other: what stacks in stacks, on all cores, the others in processes."""
-    groups, others, reasons = divided(wave, task.features)
+    groups, others, reasons = divided(wave, task.features, task.device)
     for reason in reasons:
         task.progress.say(f"{reason}: does not stack, trained in processes")
     torch.set_num_threads(threads * workers)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from ...store.errors import BmlaError
 from ..config import RunConfig
 from ..data import Features
@@ -16,11 +18,11 @@ from .stack import run_stacked
 
 
 def divided(
-    configs: Iterable[RunConfig], features: Features
+    configs: Iterable[RunConfig], features: Features, device: torch.device | str
 ) -> tuple[list[list[RunConfig]], list[RunConfig], list[str]]:
     """Groups of at least two runs that stack; the runs that stay alone; and what of some of those does not stack, each once."""
     reasons = reasons_of(configs, features)
-    groups = grouped(c for c, reason in reasons.items() if reason is None)
+    groups = grouped((c for c, reason in reasons.items() if reason is None), device)
     together = [group for group in groups if len(group) > 1]
     stacked = {c for group in together for c in group}
     return (

@@ -38,6 +38,8 @@ OWN = {
     *("holdout", "folds", "fold", "fold_by"),
     *(name for method in BALANCE_METHODS.values() for name in method.reads),
 }
+# What runs must share besides for their epochs to be taken in one go; see `whole.py`.
+EPOCH = ("folds", "fold", "fold_by", "holdout", "augment", "modality_dropout")
 BYTES = 4
 COPIES = 6  # of the parameters: values, gradients, both moments, the layers' gradients, the best weights
 PASSES = 24  # numbers that a layer keeps for each step and unit until the pass back (feed-forward is four wide)
@@ -97,11 +99,12 @@ def total_width(config: RunConfig) -> int:
     return sum(widths(parse_ratio(config.ratio), config.width, config.heads, config.ratio_mode))
 
 
-def grouped(configs: Iterable[RunConfig]) -> list[list[RunConfig]]:
-    """The runs that stack, together, in the order of the first of each group."""
+def grouped(configs: Iterable[RunConfig], device: torch.device | str) -> list[list[RunConfig]]:
+    """The runs that stack, together, in the order of the first of each group; on a GPU those whose epochs can be taken in one go."""
     groups: dict[tuple[Any, ...], list[RunConfig]] = {}
+    whole = EPOCH if torch.device(device).type == "cuda" else ()
     for config in configs:
-        groups.setdefault(key_of(config), []).append(config)
+        groups.setdefault((*key_of(config), *(getattr(config, name) for name in whole)), []).append(config)
     return list(groups.values())
 
 
@@ -122,6 +125,7 @@ def stack_of(configs: Iterable[RunConfig], features: Features, device: torch.dev
     steps = sum(int(features.stream(m).lengths.max()) for m in takes(config.model))
     parameters = sum(p.numel() for p in fresh(config, features).parameters())
     if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()  # what trials and the group before have left
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = available_bytes()

@@ -7,7 +7,8 @@ case that it is killed. A run that ends, or whose loss is no number any more, le
 What the balance method and the losses see is cut off from the stack: each run takes the gradient of its loss with regard to its own
 answers, and one pass carries all of these on to the parameters.
 
-Where nothing in an epoch is a run's own but numbers, and always on a GPU, all its steps are taken in one go: see `whole.py`.
+On a GPU, where nothing within a step is a run's own but numbers, all steps of an epoch are taken in one go: see `whole.py`. Dropout
+masks are then drawn for all runs together, so that they depend on who else is in the stack.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,8 @@
 """All steps of an epoch of E runs in one go, with nothing in between that asks Python: on a GPU, one step as a CUDA graph, replayed.
 
-That is for runs whose balance method does nothing within a step (`none`, `joint-aux`, and those that act between epochs), and whose
-streams are resident on the device. What `stack.py` leaves to each run, its losses and figures, is computed here for all at once.
+That is for runs whose balance method does nothing within a step (`none`, `joint-aux`), whose epochs are of as many steps, and whose
+streams are the same ones, resident on the device, of clips about as long. What `stack.py` leaves to each run, its losses and figures,
+is computed here for all at once.
 
 A step reads everything from tensors that do not move: which clips, and the learning rates, of all steps of the epoch; and a counter of
 the step, which it moves on itself.
@@ -14,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..balance.base import Balance
 from ..data import Draw
@@ -30,6 +33,7 @@ from .mirror import steps_of
 from .rows import Rows
 
 WITHIN_A_STEP = ("inputs", "objective", "backward", "gradients", "scales", "updated")
+WIDER = 1.5  # the most by which batches as wide as the longest clip of all may be wider than they are
 BEFORE_CAPTURE = 3  # steps that are taken one by one; the first finds out which parameters have gradients
 
 
@@ -43,6 +47,7 @@ def in_one_go(requests: Sequence[Any]) -> bool:
         and all(silent(r.learner) for r in requests)
         and all(isinstance(s, Resident) and len(s.values) for own in streams[0].values() for s in own)
         and all([*map(id, a)] == [*map(id, b)] for own in streams for a, b in zip(own.values(), streams[0].values(), strict=True))
+        and evenly_long(requests[0])
     )  # fmt: skip
 
 
@@ -59,27 +64,37 @@ def streams_of(learner: Learner) -> dict[str, tuple[Any, ...]]:
     return {m: versions[m].streams for m in takes(learner.config.model)}
 
 
+def evenly_long(request: AllSteps) -> bool:
+    """Whether a batch as wide as the longest clip of all is not much wider than they are."""
+    for streams in streams_of(request.learner).values():
+        lengths = torch.stack([s.lengths for s in streams]).amax(0)
+        widths = [int(lengths[draw.clips].max()) for draw in request.draws]
+        if len(widths) * max(widths) > WIDER * sum(widths):
+            return False
+    return True
+
+
 class Source:
     """One modality's streams, gathered from where they lie.
 
     Attributes:
-        longest: T, steps of the longest clip.
+        longest: T, steps of the longest clip that is trained on.
     """
 
-    def __init__(self, streams: Sequence[Resident], device: torch.device):
+    def __init__(self, streams: Sequence[Resident], trained: Tensor, device: torch.device):
         self.streams = streams
-        self.starts, self.lengths = (
-            torch.stack([getattr(s, n) for s in streams]).to(device) for n in ("starts", "lengths")
-        )
-        self.longest = max(1, int(self.lengths.max()))
+        starts, lengths = (torch.stack([getattr(s, n) for s in streams]) for n in ("starts", "lengths"))
+        self.longest = max(1, int(lengths[:, trained].max()))
+        self.starts, self.lengths = starts.to(device), lengths.to(device)
         self.within = torch.arange(self.longest, device=device)
 
-    def batch(self, clips: Tensor, versions: Tensor, there: Tensor) -> Steps:
-        """(n,), (n,), (n,) bool -> (n, T, …), the steps of a clip that is not there are not valid."""
+    def batch(self, clips: Tensor, versions: Tensor | None, there: Tensor) -> Steps:
+        """(n,), (n,) where there are any, (n,) bool -> (n, T, …); the steps of a clip that is not there are not valid."""
         values, mask = self.version(0, clips)
         for v in range(1, len(self.streams)):
             other, other_mask = self.version(v, clips)
-            chosen = (versions == v)[:, None]
+            assert versions is not None  # of a modality with more than one stream
+            chosen = torch.eq(versions, v)[:, None]
             mask = torch.where(chosen, other_mask, mask)
             values = torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), other, values)
         return Steps(values, mask & there[:, None])
@@ -95,9 +110,10 @@ class Epochs:
     """Trains E runs an epoch at a time.
 
     Attributes:
-        clips, there: (S, E, B): of each step and run, which clips; those that fill up a smaller batch are not there.
-        versions: by modality, likewise.
-        rates: by owner, (S, E).
+        loaded: what the steps of an epoch read, each its share:
+            clips, there: (S, E, B): which clips; those that fill up a smaller batch are not there.
+            versions …: of each modality that there is noise of, (S, E, B).
+            rate …: of each owner, (S, E).
         now: (1,) the number of the next step.
         sums: (figures, E), see `step`.
     """
@@ -106,7 +122,8 @@ class Epochs:
         first = requests[0].learner
         self.model, self.layout, self.rows, self.device = model, layout, rows, rows.values.device
         self.bf16 = first.config.precision == "bf16"
-        self.sources = {m: Source(streams, self.device) for m, streams in streams_of(first).items()}
+        trained = torch.from_numpy(np.unique(np.concatenate([r.learner.clips.train for r in requests])))
+        self.sources = {m: Source(streams, trained, self.device) for m, streams in streams_of(first).items()}
         self.labels = first.clips.labels
         learners = [r.learner for r in requests]
         self.smoothing = self.of_each([learner.config.label_smoothing for learner in learners])
@@ -115,8 +132,11 @@ class Epochs:
         ones = torch.ones(len(first.features.classes), device=self.device)
         some = any(w is not None for w in weights)
         self.class_weights = torch.stack([ones if w is None else w for w in weights]) if some else None
+        self.drawn = [m for m, source in self.sources.items() if len(source.streams) > 1]
+        lambdas = {m: [learner.balance.lambdas[m] for learner in learners] for m in MODALITIES}
+        self.lambdas = {m: self.of_each(own) for m, own in lambdas.items() if any(own)}
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.shape: Any = None  # of what the graph was captured with
+        self.shape: torch.Size | None = None  # of what the graph was captured with
         if self.device.type == "cuda":
             layout.joint = torch.Generator(self.device)
 
@@ -141,24 +161,16 @@ class Epochs:
 
     def load(self, requests: Sequence[AllSteps]) -> None:
         """Puts what the steps of this epoch will read where they read it."""
-        B = max(len(draw.clips) for r in requests for draw in r.draws)
-        clips = on_grid(requests, B, clips_of)
-        loaded = {
-            "clips": clips,
-            "there": on_grid(requests, B, lambda draw: torch.ones_like(draw.clips, dtype=torch.bool)),
-        }
-        for m in self.sources:
+        sizes = torch.tensor([[len(draw.clips) for draw in r.draws] for r in requests]).T  # (S, E)
+        B = int(sizes.max())
+        clips = on_grid(requests, B, lambda draw: draw.clips)
+        loaded = {"clips": clips, "there": torch.arange(B) < sizes[..., None]}
+        for m in self.drawn:
             loaded[f"versions {m}"] = on_grid(requests, B, partial(versions_of, modality=m))
         for owner in self.rows.columns:
-            loaded[f"rate {owner}"] = torch.tensor(
-                [r.rates[owner] for r in requests], dtype=torch.float32
-            ).T.contiguous()
-        for m in MODALITIES:
-            loaded[f"lambda {m}"] = torch.tensor([r.learner.balance.lambdas[m] for r in requests], dtype=torch.float32)
-        pattern = tuple(bool((loaded[f"lambda {m}"] > 0).any()) for m in MODALITIES)
-        shape = (tuple(clips.shape), pattern)
-        if shape != self.shape:
-            self.graph, self.shape = None, shape
+            loaded[f"rate {owner}"] = torch.tensor([r.rates[owner] for r in requests]).T.contiguous()
+        if clips.shape != self.shape:
+            self.graph, self.shape = None, clips.shape
             self.loaded = {name: value.to(self.device) for name, value in loaded.items()}
             self.now = torch.zeros(1, dtype=torch.int64, device=self.device)
             self.sums = torch.zeros(1 + len(LOSSES) + 2 + len(self.rows.columns), len(requests), device=self.device)
@@ -198,7 +210,9 @@ class Epochs:
         E, B = clips.shape
         with torch.no_grad():
             inputs = {
-                m: source.batch(clips.flatten(), self.at(f"versions {m}").flatten(), there.flatten())
+                m: source.batch(
+                    clips.flatten(), self.at(f"versions {m}").flatten() if m in self.drawn else None, there.flatten()
+                )
                 for m, source in self.sources.items()
             }
             labels = self.labels[clips]
@@ -210,14 +224,14 @@ class Epochs:
             output: Output = self.model(inputs.get("audio"), inputs.get("visual"))
         losses = [cross_entropies(output.result, labels, weights, self.smoothing)]
         total = losses[0]
-        for m, used in zip(MODALITIES, self.shape[1], strict=True):
+        for m in MODALITIES:
             answer: Tensor | None = getattr(output, m)
             if answer is None or m not in present:
                 losses.append(torch.zeros_like(total))
                 continue
             losses.append(cross_entropies(answer, labels, weights * present[m], self.smoothing))
-            if used:
-                total = total + self.loaded[f"lambda {m}"] * losses[-1]
+            if m in self.lambdas:
+                total = total + self.lambdas[m] * losses[-1]
         slots = [slot for slot, _ in self.rows.slots]
         for slot, gradient in zip(
             slots, torch.autograd.grad(total.sum(), [s.value for s in slots], allow_unused=True), strict=True
@@ -258,18 +272,9 @@ class Epochs:
 
 def on_grid(requests: Sequence[AllSteps], largest: int, part: Callable[[Draw], Tensor]) -> Tensor:
     """(S, E, B) of what each draw has of each clip, filled up with zeros."""
-    steps = len(requests[0].draws)
-    like = part(requests[0].draws[0])
-    grid = like.new_zeros(steps, len(requests), largest)
-    for e, request in enumerate(requests):
-        for s, draw in enumerate(request.draws):
-            own = part(draw)
-            grid[s, e, : len(own)] = own
-    return grid
-
-
-def clips_of(draw: Draw) -> Tensor:
-    return draw.clips
+    rows = [part(draw) for r in requests for draw in r.draws]
+    rows.append(rows[0].new_zeros(largest))  # as wide as the largest batch, whoever has it
+    return pad_sequence(rows, batch_first=True)[:-1].view(len(requests), -1, largest).transpose(0, 1).contiguous()
 
 
 def versions_of(draw: Draw, modality: str) -> Tensor:
@@ -302,5 +307,5 @@ def true_scores(logs: Tensor | None, labels: Tensor, there: Tensor, present: Map
 
 def seed_of(requests: Sequence[AllSteps]) -> int:
     """Of an epoch's dropout masks: the same for the same runs, as far on."""
-    told = [(r.learner.config.seed, getattr(r.optimiser, "taken", 0)) for r in requests]
+    told = [(r.learner.config.seed, r.number) for r in requests]
     return int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:7])

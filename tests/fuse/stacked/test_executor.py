@@ -181,10 +181,10 @@ def test_a_run_that_diverges_is_named_and_so_are_those_that_start_from_it(featur
 
 def test_runs_are_grouped_by_what_their_layers_are() -> None:
     configs = grid(["transformer", "film"], ["1:1", "1:3"], [0, 1], [()], ["none", "ogm"], **SMALL, **STREAMS)
-    sizes = {(g[0].model, g[0].balance): len(g) for g in grouped(configs)}
+    sizes = {(g[0].model, g[0].balance): len(g) for g in grouped(configs, "cpu")}
     assert sizes == {("transformer", "none"): 4, ("transformer", "ogm"): 4, ("film", "none"): 2, ("film", "ogm"): 2}
     scaled = grid(["transformer"], ["1:1", "1:3"], [0], **SMALL, **STREAMS, ratio_mode="fixed-base")
-    assert len(grouped(scaled)) == 2
+    assert len(grouped(scaled, "cpu")) == 2
 
 
 def test_memory_caps_a_stack(features: Features) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.models.base import cross_entropy
+from bmla.fuse.obtain import Task
+from bmla.fuse.planner import step_seconds, trial
+from bmla.fuse.progress import Progress
 from bmla.fuse.stacked import stack, whole
+from bmla.fuse.stacked.group import grouped
+from bmla.fuse.stacked.layers import StackedDropout
+from bmla.fuse.stacked.layout import Layout
 from bmla.fuse.stacked.stack import run_stacked
 from bmla.fuse.training import Trained, train, training
 
@@ -74,7 +81,7 @@ def test_it_equals_the_run_alone(
     [
         {"augment": ("audio.arrays@a",)},
         {"class_weights": True},
-        {"balance": "joint-aux", "lambda_audio": 0.5, "lambda_visual": 1.0},
+        {"balance": "joint-aux"},
         {"patience": 1},
     ],
     ids=str,
@@ -83,7 +90,8 @@ def test_so_do_other_settings(
     tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, epochs: list[int], wishes: dict[str, Any]
 ) -> None:
     configs = same_epochs(settings("joint-aux", **wishes))
-    configs[1] = replace(configs[1], class_weights=False)
+    configs[1] = replace(configs[1], class_weights=False, lambda_audio=0.5)
+    configs[2] = replace(configs[2], lambda_visual=2.0)
     for config, other in zip(configs, at_once(configs, ragged), strict=True):
         assert_close(train(config, ragged), other)
     assert epochs
@@ -153,10 +161,92 @@ def test_a_model_of_a_request_is_found_either_way(
     begun.close()
 
 
+def test_runs_on_other_streams_go_step_by_step(
+    tiny: Tiny, assert_close: Close, make_features: Make, epochs: list[int]
+) -> None:
+    """Each on its own: the noise of one and the fold's stream of another are in no other's batches."""
+    features = make_features(clips=120, noises={"audio.arrays@a": 1.0, "audio.arrays@b": 0.5})
+    name = features.stream("audio").name
+    features = replace(features, of_folds={name: tuple(features.variant(f"{name}@{v}") for v in "aba")})
+    one = tiny("joint-aux", epochs=2, lr=1e-3, batch_size=16, dropout=0.0)
+    noises = [replace(one, augment=(f"{name}@{v}",)) for v in "ab"]
+    folds = [replace(one, folds=3, fold=fold) for fold in (0, 1)]
+    for configs in (noises, folds):
+        for config, other in zip(configs, at_once(configs, features), strict=True):
+            solo = train(config, features.folded(config.folds, config.fold, config.fold_by))
+            assert_close(solo, other)
+        assert not epochs
+
+
+def test_one_long_clip_does_not_make_every_step_long(
+    tiny: Tiny, assert_close: Close, make_features: Make, epochs: list[int]
+) -> None:
+    features = make_features(clips=120)
+    audio = features.stream("audio")
+    train_clips = features.clips("train", ("audio", "visual"))
+    longest = dict(
+        zip(("train", "test"), (train_clips[0], features.clips("test", ("audio", "visual"))[0]), strict=True)
+    )
+    configs = [tiny("joint-aux", epochs=2, lr=1e-3, batch_size=16, dropout=0.0, seed=seed) for seed in (0, 1)]
+    for split, clip in longest.items():
+        epochs.clear()
+        values = torch.cat([audio.values, audio.values[:1].repeat(300, 1)])  # type: ignore[attr-defined]
+        starts, lengths = audio.starts.clone(), audio.lengths.clone()  # type: ignore[attr-defined]
+        starts[clip], lengths[clip] = len(audio.values), 300  # type: ignore[attr-defined]
+        valid = torch.ones(len(values), dtype=torch.bool)
+        long = replace(features, audio=replace(audio, values=values, valid=valid, starts=starts, lengths=lengths))  # type: ignore[call-arg]
+        for config, other in zip(configs, at_once(configs, long), strict=True):
+            assert_close(train(config, long), other)
+        assert bool(epochs) == (split == "test")  # no step sees that one
+
+
+def test_masks_in_one_go_keep_each_run_s_own_share() -> None:
+    layout = Layout([torch.Generator(), torch.Generator(), torch.Generator()], torch.Generator().manual_seed(1))
+    shares = (0.0, 0.25, 0.5)
+    dropout = StackedDropout([torch.nn.Dropout(share) for share in shares], layout, "shared")
+    answer = dropout(torch.ones(3 * 50, 20, 8)).view(3, -1)
+    for own, share in zip(answer, shares, strict=True):
+        torch.testing.assert_close(own[own != 0].unique(), torch.tensor([1 / (1 - share)]))
+        assert float((own == 0).float().mean()) == pytest.approx(share, abs=0.02)
+        assert float(own.mean()) == pytest.approx(1, abs=0.04)
+
+
+def test_each_epoch_has_masks_of_its_own(tiny: Tiny, ragged: Features) -> None:
+    seeds = []
+    starts = [(0, partial(training, tiny("joint-aux", epochs=3, finetune_epochs=2), ragged))]
+    plain = whole.Epochs.train
+
+    def noted(self: whole.Epochs, requests: Any) -> Any:
+        seeds.append(whole.seed_of(requests))
+        return plain(self, requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole.Epochs, "train", noted)
+        list(run_stacked(starts, 1, whole=True))
+    assert len(seeds) == len(set(seeds)) == 5  # fine-tuning included
+
+
+def test_a_plan_measures_what_a_sweep_will_do(tiny: Tiny, ragged: Features, epochs: list[int], tmp_path: Path) -> None:
+    task = Task(ragged, tmp_path, (), "cpu", {}, Progress())
+    same = [tiny("joint-aux", batch_size=16, seed=seed) for seed in (0, 1)]
+    other = [replace(same[0], folds=3, batch_size=5), replace(same[1], folds=5, batch_size=5)]
+    assert step_seconds([partial(trial, c, task) for c in same], task, 1, whole=True) > 0
+    assert epochs == [2, 2]  # once to warm up
+    epochs.clear()
+    assert step_seconds([partial(trial, c, task) for c in other], task, 1, whole=True) > 0
+    assert epochs == []
+
+
+def test_on_a_gpu_runs_are_grouped_by_epochs_that_can_be_taken_in_one_go(tiny: Tiny) -> None:
+    configs = [tiny("transformer", folds=3, fold=fold, seed=seed) for fold in (0, 1, 2) for seed in (0, 1)]
+    assert [len(group) for group in grouped(configs, "cpu")] == [6]
+    assert [len(group) for group in grouped(configs, "cuda")] == [2, 2, 2]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", ["transformer", "balancemla"])
 def test_a_captured_step_equals_the_run_alone(
-    tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, model: str
+    tiny: Tiny, settings: Settings, ragged: Features, epochs: list[int], model: str
 ) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -168,6 +258,7 @@ def test_a_captured_step_equals_the_run_alone(
         for name, value in ours.items():
             if "key_value.bias" not in name and "sharpness" not in name:
                 torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-3, msg=name)
+    assert epochs[:3] == [3] * 3
 
 
 def on_gpu(features: Features) -> Features:
