@@ -32,9 +32,8 @@ TASKS_AHEAD = 2 * AHEAD + 2  # shards that a GPU's process has: more than it tak
 def run_here(tasks: Iterable[Task], config: ToolConfig, root: Path, advance: Callable[[int], None]) -> Iterator[Done]:
     """One shard after another in this process."""
     tools = Tools(config)
-    with (
-        with_one_thread() if config.device == "cpu" else nullcontext()
-    ):  # as in a worker: the same shard gives the same bytes
+    # As in a worker: the same shard gives the same bytes.
+    with with_one_thread() if config.device == "cpu" else nullcontext():
         for task in tasks:
             yield run_shard(task, tools, root, advance)
 

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, recall_score
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from .balance.base import Step
+from .balance.base import Step, true_class_scores
 from .metrics import branch_accuracy, mean, own_class_alpha
 from .predictions import Predictions
 
@@ -45,9 +45,7 @@ class Running:
         self.has_losses = [value is not None for value in own]
         self.losses += torch.stack([torch.zeros_like(loss) if value is None else value.detach() for value in own]) * n
         if step.output.audio is not None and step.output.visual is not None:
-            column, both = step.labels[:, None], step.both
-            logs = torch.cat([a.detach().gather(1, column) for a in (step.output.audio, step.output.visual)], 1)
-            self.true += (logs.exp() * both[:, None]).sum(0)
+            self.true += true_class_scores(step, (step.output.audio, step.output.visual))
 
     def figures(self) -> dict[str, Any]:
         """train_loss (what was minimised), train_loss_result, …_audio, …_visual, grad_norm_…, scale_…, rho."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..store.errors import UsageError
-from .models.base import FusionModel, Steps
+from .models.base import FrameModel, Steps
 from .models.table import MODELS, takes
 from .run import Run
 
@@ -42,7 +42,9 @@ class FrameFeatures:
     def __init__(self, run: Run, device: torch.device | str = "cpu"):
         self.described = frames_of(run.config.model)
         (self.modality,) = takes(run.config.model)
-        self.model: FusionModel = run.model(device)
+        model = run.model(device)
+        assert isinstance(model, FrameModel)  # the kinds of FRAMES are
+        self.model = model
         self.device = torch.device(device)
         head = self.model.get_submodule(f"{self.modality}.head")
         assert isinstance(head, torch.nn.Linear)

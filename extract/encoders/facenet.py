@@ -120,9 +120,8 @@ def resized(crops: np.ndarray, size_px: int) -> np.ndarray:
     """
     if crops.shape[1] == size_px:
         return crops
-    images = torch.from_numpy(crops).permute(
-        0, 3, 1, 2
-    )  # channels last, as they lie: less than half the time, the same bytes
+    # Channels last, as they lie: less than half the time, the same bytes.
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2)
     enlarged = interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
     return enlarged.permute(0, 2, 3, 1).contiguous().numpy()
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..mixup import Mixed
-from ..models.base import MODALITIES, FusionModel, Losses, Output, Steps, losses
+from ..models.base import MODALITIES, FusionModel, Losses, Output, Steps, losses, of_true_class
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -98,8 +98,7 @@ def summed(own: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 def true_class_scores(step: Step, answers: tuple[Tensor, Tensor]) -> Tensor:
     """(2,) the probability of the true class by each modality's answers, summed over the clips that have both."""
-    column = step.labels[:, None]
-    each = torch.cat([logs.float().gather(1, column) for logs in answers], 1).exp()
+    each = torch.stack([of_true_class(logs.float(), step.labels) for logs in answers], 1).exp()
     return (each * step.both[:, None]).sum(0)
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..models.base import of_true_class
 from .base import Step
 
 LOSSES = ("result", "audio", "visual")
@@ -28,7 +29,7 @@ class MeanLosses(nn.Module):
         for i, (name, steps) in enumerate(zip(LOSSES, (None, step.audio, step.visual), strict=True)):
             logs: Tensor = getattr(step.output, name)
             there = torch.ones_like(step.labels, dtype=torch.bool) if steps is None else steps.present
-            each = -logs.float().gather(1, step.labels[:, None])[:, 0]
+            each = -of_true_class(logs.float(), step.labels)
             self.sums[i] += torch.where(there, each, torch.zeros_like(each)).sum()
             self.counts[i] += there.sum()
 

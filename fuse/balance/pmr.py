@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..models.base import FusionModel, Steps
+from ..models.base import FusionModel, Steps, of_true_class
 from .base import MODALITIES, Balance, Step, discrepancy
 from .widths import pooled_widths
 
@@ -49,9 +49,9 @@ class PMR(Balance):
             seen = self.get_buffer(f"seen_{modality}")
             logs = prototype_logs(z, self.get_buffer(f"prototype_{modality}"), seen)
             weight = there & seen[step.labels]
-            own.append(mean_over(weight, -logs.gather(1, step.labels[:, None])[:, 0]))
+            own.append(mean_over(weight, -of_true_class(logs, step.labels)))
             entropies.append(mean_over(weight, -(logs.exp() * logs).sum(1)))
-            true.append(logs.detach().exp().gather(1, step.labels[:, None])[:, 0] * weight)
+            true.append(of_true_class(logs.detach().exp(), step.labels) * weight)
         known = (true[0] > 0) & (true[1] > 0) & step.both
         rho = discrepancy(torch.stack([(p * known).sum() for p in true]))[0]
         beta, gamma = (1 / rho.clamp(min=1e-6) - 1).clamp(0, 1), (rho - 1).clamp(0, 1)

@@ -3,12 +3,12 @@
 Shape legend, for all of `models/`: b clips, t steps, l feature length of a stream, d model width, c classes, h heads.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .kinds import kind_of
 
@@ -110,24 +110,16 @@ class Standardise(nn.Module):
         return values.masked_fill(~steps.mask.view(*steps.mask.shape, *(1,) * (values.ndim - 2)), 0.0)
 
 
-class FusionModel(nn.Module):
+class FusionModel(nn.Module, ABC):
     """A model of `table.py`. Its parts for one modality alone are named `audio…` and `visual…`."""
 
+    @abstractmethod
     def forward(self, audio: Steps | None, visual: Steps | None) -> Output:
         """Args: the modalities that the model takes; a clip needs at least one valid step in one of them."""
-        raise NotImplementedError
 
     def gives(self) -> frozenset[str] | None:
         """What there is of `balance.table.NEEDS`; None for a model of the table, of which it is known."""
         return None
-
-    def frames(self, steps: Steps) -> Tensor:
-        """(b, t, …) -> (b, t, d): what the head gets the mean over time of, zero at invalid steps; of one modality alone.
-
-        Raises:
-            NotImplementedError: there is no such thing in this model.
-        """
-        raise NotImplementedError
 
     def set_statistics(self, modality: str, mean: Tensor, std: Tensor) -> None:
         """Gives every standardisation of a modality its statistics; see `Stream.statistics`."""
@@ -155,6 +147,14 @@ class FusionModel(nn.Module):
         """Of `parameter_groups`: that of a parameter, by its name."""
         owner = name.split(".")[0].split("_")[0]
         return owner if owner in MODALITIES else "shared"
+
+
+class FrameModel(FusionModel):
+    """A model of one modality that has features of each step, on which others can be trained."""
+
+    @abstractmethod
+    def frames(self, steps: Steps) -> Tensor:
+        """(b, t, …) -> (b, t, d): what the head gets the mean over time of, zero at invalid steps."""
 
 
 class Losses(NamedTuple):
@@ -191,6 +191,28 @@ def losses(
     return Losses(cross_entropy(output.result, labels, class_weights, smoothing, share=share), *per_modality)
 
 
+def of_true_class(values: Tensor, labels: Tensor) -> Tensor:
+    """(…, c), (…) -> (…): what stands at each clip's label."""
+    return values.gather(-1, labels[..., None])[..., 0]
+
+
+def clip_losses(logs: Tensor, labels: Tensor, smoothing: float | Tensor) -> Tensor:
+    """(…, b, c) log-probabilities, (…, b) -> (…, b): the cross-entropy of each clip.
+
+    Args:
+        smoothing: of the labels; a tensor is broadcast over the clips.
+    """
+    each = -of_true_class(logs, labels)
+    return (
+        each if isinstance(smoothing, float) and not smoothing else (1 - smoothing) * each - smoothing * logs.mean(-1)
+    )
+
+
+def weighted_mean(each: Tensor, weight: Tensor) -> Tensor:
+    """(…, b), (…, b) -> (…); zero where nothing has a weight."""
+    return (each * weight).sum(-1) / weight.sum(-1).clamp(min=1e-12)
+
+
 def cross_entropy(
     logs: Tensor,
     labels: Tensor,
@@ -206,9 +228,7 @@ def cross_entropy(
         present: (b,) bool; None: all are.
         share: (b,) of each clip's loss that counts (mixup); None: all of it.
     """
-    each = F.nll_loss(logs, labels, reduction="none")
-    if smoothing:
-        each = (1 - smoothing) * each - smoothing * logs.mean(1)
+    each = clip_losses(logs, labels, smoothing)
     if share is not None:
         each = each * share
     if present is None and class_weights is None:
@@ -216,4 +236,4 @@ def cross_entropy(
     weight = torch.ones_like(each) if class_weights is None else class_weights[labels]
     if present is not None:
         weight = weight * present
-    return (each * weight).sum() / weight.sum().clamp(min=1e-12)
+    return weighted_mean(each, weight)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..config import RunConfig
 from .align import concatenate, pool_to_rate
-from .base import FusionModel, Input, Output, Steps
+from .base import FrameModel, FusionModel, Input, Output, Steps
 from .blocks import masked_mean
 from .front import PictureFront, VectorFront, front
 from .recurrent import BidirectionalGRU
@@ -49,7 +49,7 @@ class Pathway(nn.Module):
         return F.log_softmax(self.head(pooled), -1), pooled
 
 
-class OneStream(FusionModel):
+class OneStream(FrameModel):
     """A pathway as a model."""
 
     def __init__(self, modality: str, pathway: Pathway):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import RunConfig
-from .base import FusionModel, Input, Output, Steps
+from .base import FrameModel, Input, Output, Steps
 from .blocks import Encoder, Project, masked_mean, positions
 
 
@@ -56,7 +56,7 @@ class Branch(Tower):
         return F.log_softmax(self.head(pooled), -1), pooled
 
 
-class SingleModality(FusionModel):
+class SingleModality(FrameModel):
     """A branch as a model of its own."""
 
     def __init__(self, modality: str, branch: Branch):

@@ -25,7 +25,7 @@ from ..data import Draw
 from ..diagnostics import LOSSES, Running
 from ..learner import Learner
 from ..lockstep import AllSteps
-from ..models.base import MODALITIES, FusionModel, Output, Steps
+from ..models.base import MODALITIES, FusionModel, Output, Steps, clip_losses, of_true_class, weighted_mean
 from ..models.table import takes
 from ..stream import Resident
 from .layout import Layout
@@ -261,8 +261,10 @@ class Epochs:
         for e, request in enumerate(requests):
             running = Running(tuple(request.groups), torch.device("cpu"))
             running.clips, running.steps = sum(len(draw.clips) for draw in request.draws), steps
-            running.loss, running.losses, running.true = sums[0, e], sums[1 : 1 + len(LOSSES), e], sums[4:6, e]
-            norms = dict(zip(self.rows.columns, sums[6:, e], strict=True))
+            running.loss, running.losses, running.true, each = sums[:, e].split(
+                [1, len(LOSSES), 2, len(self.rows.columns)]
+            )
+            norms = dict(zip(self.rows.columns, each, strict=True))
             running.norms = torch.stack([norms.get(owner, torch.zeros(())) for owner in request.groups])
             running.scales = torch.full((len(request.groups),), float(steps))
             running.has_losses = list(self.answers)
@@ -290,18 +292,15 @@ def cross_entropies(logs: Tensor, labels: Tensor, weights: Tensor, smoothing: Te
         labels, weights: (E, B); the weight of a clip is that of its class, zero where it is not present.
         smoothing: (E,).
     """
-    logs = logs.float().view(*labels.shape, -1)
-    each = -logs.gather(2, labels[..., None])[..., 0]
-    smooth = smoothing[:, None]
-    each = (1 - smooth) * each - smooth * logs.mean(2)
-    return (each * weights).sum(1) / weights.sum(1).clamp(min=1e-12)
+    each = clip_losses(logs.float().view(*labels.shape, -1), labels, smoothing[:, None])
+    return weighted_mean(each, weights)
 
 
 def true_scores(logs: Tensor | None, labels: Tensor, there: Tensor, present: Mapping[str, Tensor]) -> Tensor:
     """(E,): the probability of the true class by one modality's answers, summed over the clips that have both."""
     assert logs is not None
     both = torch.stack([there, *present.values()]).all(0)
-    each = logs.float().view(*labels.shape, -1).gather(2, labels[..., None])[..., 0].exp()
+    each = of_true_class(logs.float().view(*labels.shape, -1), labels).exp()
     return (each * both).sum(1)
 
 

@@ -15,10 +15,14 @@ def counts() -> tuple[int, int, set[int]]:
 
 
 def test_as_it_was_afterwards() -> None:
-    torch.set_num_threads(2)
-    cv2.setNumThreads(2)
-    before = counts()
-    with with_one_thread():
-        assert counts() == (1, 1, {1})
-    assert counts() == before
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(2)
+        cv2.setNumThreads(2)
+        before = counts()
+        with with_one_thread():
+            assert counts() == (1, 1, {1})
+        assert counts() == before
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch.nn import Identity
 
 from bmla.fuse.balance.base import Step
 from bmla.fuse.mixup import Mixed, mix, mixup
-from bmla.fuse.models.base import FusionModel, Output, Steps
+from bmla.fuse.models.base import Output, Steps
 
 
 def steps(values: list[list[float]], mask: list[list[int]]) -> Steps:
@@ -41,7 +42,7 @@ def test_the_loss_is_that_of_both_labels_in_the_same_proportion() -> None:
     every = steps([[1.0]] * 3, [[1]] * 3)
     mixed = Mixed(every, None, torch.tensor([3, 0, 1]), torch.tensor([0.7, 0.7, 1.0]))
     labels = torch.tensor([0, 1, 2])
-    step = Step(FusionModel(), every, None, labels, Output(logs, audio=logs), mixed=mixed)
+    step = Step(Identity(), every, None, labels, Output(logs, audio=logs), mixed=mixed)
     expected = -(0.7 * logs[0, 0] + 0.3 * logs[0, 3] + 0.7 * logs[1, 1] + 0.3 * logs[1, 0] + logs[2, 2]) / 3
     torch.testing.assert_close(step.losses.result, expected)
     torch.testing.assert_close(step.losses.audio, expected)

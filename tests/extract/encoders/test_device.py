@@ -9,6 +9,7 @@ from bmla.extract.encoders.device import (
     DeviceBatch,
     called,
     computing,
+    device_batch,
     fits,
     full_precision,
     in_batches,
@@ -46,6 +47,11 @@ def test_batches_are_bounded_and_in_order() -> None:
     assert work.tried == [4, 4, 2]
     assert batch.size == 4
     assert in_batches(work, [], batch) == []
+
+
+def test_a_gpu_gets_more_at_once() -> None:
+    assert device_batch(torch.device("cpu"), 64) == DeviceBatch(64)
+    assert device_batch(torch.device("cuda"), 64) == DeviceBatch(512)
 
 
 def test_batch_is_halved_until_it_fits_and_stays_so() -> None:
