@@ -90,16 +90,12 @@ def run_epochs(
                 break
             model.train()
             draws = [shuffled(learner, order) for learner in learners]
-            first = epoch_number * sum(map(len, draws))
+            paces = warmed(rates, config.warmup_steps, epoch_number, sum(map(len, draws)))
             running = None
             if len(learners) == 1:
-                paces = {
-                    owner: [rate * warm(config, first + n) for n in range(len(draws[0]))]
-                    for owner, rate in rates.items()
-                }
                 running = yield AllSteps(learners[0], draws[0], optimiser, groups, paces, len(now.history))
             if running is None:
-                running = yield from step_by_step(learners, draws, optimiser, groups, rates, first, device)
+                running = yield from step_by_step(learners, draws, optimiser, groups, paces, device)
             head: Epoch = {"phase": name, "epoch": len(now.history) + 1, "lr": lr}
             own: list[Epoch] = [{**head, **sums.figures()} for sums in running]
             if not all(math.isfinite(figures["train_loss"]) for figures in own):
@@ -133,15 +129,13 @@ def step_by_step(
     draws: Sequence[Sequence[Draw]],
     optimiser: Optimiser,
     groups: Groups,
-    rates: Mapping[str, float],
-    first: int,
+    rates: Mapping[str, Sequence[float]],
     device: torch.device,
 ) -> Training[list[Running]]:
     """The steps of an epoch.
 
     Args:
-        rates: the learning rate of each group, after its warm-up.
-        first: how many steps of this phase there were before.
+        rates: by group, the learning rate of each step.
 
     Returns:
         The sums of each task.
@@ -154,7 +148,7 @@ def step_by_step(
         for learner, own in zip(learners, draws, strict=True)
     ]
     turns = spread([len(own) for own in draws])
-    for step_number, (k, batch) in enumerate(by_turns(batches, turns), first):
+    for number, (k, batch) in enumerate(by_turns(batches, turns)):
         learner, balance = learners[k], learners[k].balance
         audio, visual = balance.inputs(batch.audio, batch.visual)
         truth = learner.clips.labels[batch.clips.to(device)]
@@ -169,17 +163,21 @@ def step_by_step(
         yield Backward()
         balance.gradients(step)
         scales = balance.scales(step)
-        pace = warm(config, step_number)
-        now_rates = {owner: torch.as_tensor(scales.get(owner, 1.0)) * (rates[owner] * pace) for owner in groups}
+        now_rates = {owner: torch.as_tensor(scales.get(owner, 1.0)) * rates[owner][number] for owner in groups}
         norms = yield Update(optimiser, groups, config.clip_norm, now_rates)
         balance.updated(step)
         running[k].add(step, loss, norms, scales)
     return running
 
 
-def warm(config: RunConfig, step: int) -> float:
-    """The share of the learning rate that a step of a phase takes."""
-    return min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+def warmed(rates: Mapping[str, float], warmup_steps: int, epoch: int, steps: int) -> dict[str, list[float]]:
+    """The learning rates of the steps of an epoch of a phase, which begin small and grow evenly for so many steps.
+
+    Args:
+        epoch: how many of as many steps there were before.
+    """
+    shares = [min(1.0, (epoch * steps + n + 1) / warmup_steps) if warmup_steps else 1.0 for n in range(steps)]
+    return {owner: [rate * share for share in shares] for owner, rate in rates.items()}
 
 
 def together(modules: Sequence[nn.Module]) -> nn.Module:
