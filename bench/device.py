@@ -27,8 +27,9 @@ RANDOM = {"audio.hubert": "random:hubert-base", "face.vggface2": "random:vggface
 
 def measure(options: argparse.Namespace) -> None:
     """Generates the clips (or takes those that an earlier run left in --root), extracts them, and prints what it took."""
-    device = "cpu" if options.gpu == "cpu" else f"cuda:{options.gpu}"
-    feeders = options.feeders or max(1, (os.cpu_count() or 2) - 1)
+    devices = tuple("cpu" if word == "cpu" else f"cuda:{word}" for word in options.gpu.split(","))
+    device = devices[0]
+    feeders = options.feeders or max(1, (os.cpu_count() or 2) - len(devices))
     streams = options.streams or [name for name, entry in TABLE.items() if entry.by_default]
     streams = [name for name in streams if not (options.light and name in RANDOM)]
     with tempfile.TemporaryDirectory() as folder:
@@ -44,17 +45,19 @@ def measure(options: argparse.Namespace) -> None:
             compiled=options.compile,
         )
         config = ExtractConfig(
-            "lrw", root, Path(folder) / "lrw.zarr", tools, limit=options.clips, workers=feeders, devices=(device,)
+            "lrw", root, Path(folder) / "lrw.zarr", tools, limit=options.clips, workers=feeders, devices=devices
         )
         plan = make_plan(config)
         moments: list[tuple[float, int]] = []  # when so many clips got done
         summary = extract(plan, lambda before, clips: None, lambda clips: moments.append((time.perf_counter(), clips)))
         size = sum(file.stat().st_size for file in config.store.rglob("*") if file.is_file())
     place = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
-    print(f"{len(plan.clips)} clips on {place}, {feeders} feeders, {os.cpu_count()} cores: {', '.join(streams)}")
+    print(
+        f"{len(plan.clips)} clips, {len(devices)} x {place}, {feeders} feeders, {os.cpu_count()} cores: {', '.join(streams)}"
+    )
     for line in report(summary, moments, feeders):
         print(f"  {line}")
-    if device != "cpu":
+    if device != "cpu" and len(devices) == 1:  # of several, each process has its own
         print(
             f"  peak memory of the device: {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB allocated, "
             f"{torch.cuda.max_memory_reserved(device) / 1e9:.2f} GB reserved"

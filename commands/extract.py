@@ -58,7 +58,9 @@ Killed or stopped? Run the same command again: it goes on after the last finishe
     help="What to extract, repeatable or with commas; see `bmla encoders`.  [default: the store's own; else all whose weights are here]",
     shell_complete=lists_of(known_streams),
 )
-@click.option("--gpu", "gpus", metavar="N", help="GPU number N, or several such as 0,1: a process each.")
+@click.option(
+    "--gpu", "gpus", metavar="N", help="GPU number N, or several such as 0,1: a process each; 0,0: two on one GPU."
+)
 @click.option("--device", metavar="NAME", help="cpu or cuda:N.  [default: cpu]")
 @click.option("--target", help="grid: word, command, colour, preposition, letter, digit or adverb.")
 @click.option(
@@ -311,7 +313,7 @@ def run(plan: "Plan", quiet: bool) -> "Summary":
 
 def devices_of(device: str | None, gpus: str | None, cluster: str | None) -> tuple[str, ...]:
     """The GPUs asked for; none for the CPU. Raises UsageError where one is not there: on a cluster, only workers know."""
-    words = split_names([gpus]) if gpus is not None else ()
+    words = [word.strip() for word in gpus.split(",") if word.strip()] if gpus is not None else []
     if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
         raise UsageError(f'--gpu: "{bad[0]}" is no number of a GPU: expected such as 0 or 0,1')
     if gpus is not None and not words:

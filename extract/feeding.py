@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..store.clips import Clip
 from ..store.errors import WorkerDied
 from ..store.processes import end_with_parent, parcel
@@ -78,6 +80,8 @@ class Feeders:
         self.free = deque(range(self.arena.slots))
         context = get_context("spawn")  # forked processes and threads of torch do not go together
         self.pool = ProcessPoolExecutor(count, context, _start, (parcel(kit), root, self.arena, os.getpid()))
+        if (device := torch.device(kit.config.device)).type == "cuda":
+            self.arena.lock(device)
 
     def decode(self, batch: Batch) -> None:
         """Asks for the clips of a batch."""

@@ -76,22 +76,33 @@ def called(network: Any, compiled: bool, *ways: str) -> Any:
     return Compiled(network) if compiled else network
 
 
-def laid_together(arrays: Sequence[np.ndarray], device: torch.device) -> np.ndarray:
-    """np.concatenate; for a GPU into page-locked memory, which it can read by itself while this process goes on.
+def laid_on(arrays: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    """np.concatenate, on the device. What lies in page-locked memory a GPU reads by itself while this process goes on:
+    it may not change before the next result has been fetched from there.
 
     Args:
         arrays: uint8, alike in all but the first dimension.
     """
-    if device.type != "cuda":
-        return np.concatenate(arrays)
-    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-    locked = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()  # torch keeps freed ones for the next call
-    return np.concatenate(arrays, out=locked)
+    if device.type == "cpu":
+        return torch.from_numpy(np.concatenate(arrays))
+    laid = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), dtype=torch.uint8, device=device)
+    for part, array in zip(laid.split([len(array) for array in arrays]), arrays, strict=True):
+        part.copy_(as_tensor(array), non_blocking=True)
+    return laid
 
 
-def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The array as a tensor there. It may not change before the next result has been fetched from the device."""
-    return torch.from_numpy(array).to(device, non_blocking=True)
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """The array as a tensor. torch takes no negative strides and warns of arrays that can't be written to: such are copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def order_of(device: torch.device, precision: str) -> torch.memory_format:
+    """The order of pictures in memory in which a network that convolves is fastest.
+
+    Channels last: a quarter less time on a CPU, and what the matrix units of a GPU want. Convolutions in true float32 have none, and turn
+    everything round for each layer: channels first saved them an eighth (InceptionResnetV1 on an H200).
+    """
+    return torch.contiguous_format if device.type == "cuda" and precision == "fp32" else torch.channels_last
 
 
 @dataclass
@@ -115,7 +126,7 @@ def device_batch(device: torch.device, size: int) -> DeviceBatch:
 
 
 def in_batches(
-    work: Callable[[Any], Iterable[Any]], items: Sequence[Any] | np.ndarray, batch: DeviceBatch, cost: int = 1
+    work: Callable[[Any], Iterable[Any]], items: Sequence[Any] | torch.Tensor, batch: DeviceBatch, cost: int = 1
 ) -> list[Any]:
     """The work's results, one an item, in order.
 

@@ -26,7 +26,7 @@ from ...store.errors import BmlaError, UnknownName
 from ...store.reading.device import pick_device
 from ..weights import FACENET_FILES, find_facenet, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, Sight, frames_of
-from .device import called, computing, describe_precision, device_batch, to_device
+from .device import called, computing, describe_precision, device_batch, order_of
 from .parameters import FaceNetOptions
 from .pictures import FRAME_LAW, CropsOf, encode_crops, three_channels
 
@@ -81,8 +81,8 @@ class FaceNetEncoder:
         self.preparer = FacesOf(self.crop, options.input_px)
         self.device = pick_device(device)
         self.batch = device_batch(self.device, BATCH_FACES)
-        model = fold_batch_norm(network.model.eval()).to(self.device)
-        self.model = model.to(memory_format=torch.channels_last)  # a quarter less time on a CPU
+        self.order = order_of(self.device, options.precision)
+        self.model = fold_batch_norm(network.model.eval()).to(self.device).to(memory_format=self.order)
         self.call = called(self.model, compiled)
 
     def steps(self, duration_s: float) -> int:
@@ -105,9 +105,9 @@ class FaceNetEncoder:
         """Faces of all clips share batches: in eval mode no face sees another."""
         return encode_crops(prepared, self._embed, self.batch, self.options.precision, self.device)
 
-    def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
-        """(B, S, S, 3) uint8 -> (B, 512) float32."""
-        faces = to_device(resized(crops, self.options.input_px), self.device).permute(0, 3, 1, 2)  # channels last
+    def _embed(self, crops: torch.Tensor, precision: str) -> np.ndarray:
+        """(B, S, S, 3) uint8 in the network's size -> (B, 512) float32."""
+        faces = crops.permute(0, 3, 1, 2).contiguous(memory_format=self.order)
         with computing(precision, self.device):
             embedded = self.call((faces.float() - 127.5) / 128)
         return embedded.float().cpu().numpy()

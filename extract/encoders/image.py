@@ -92,11 +92,14 @@ class ImageEncoder:
         }
 
     def finish(self, prepared: Sequence[Crops]) -> list[Features]:
-        return encode_crops(prepared, self._embed, self.batch, self.options.precision, self.device)
+        on_cpu = torch.device("cpu")  # where the model's own processor takes them
+        return encode_crops(prepared, self._embed, self.batch, self.options.precision, on_cpu)
 
-    def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
+    def _embed(self, crops: torch.Tensor, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, L) float32."""
-        inputs = self.image.processor(list(crops), return_tensors="pt", input_data_format="channels_last").pixel_values
+        inputs = self.image.processor(
+            list(crops.numpy()), return_tensors="pt", input_data_format="channels_last"
+        ).pixel_values
         inputs = inputs.to(device=self.device, memory_format=torch.channels_last)
         with computing(precision, self.device):
             output = self.call(pixel_values=inputs)
@@ -108,7 +111,7 @@ class ImageEncoder:
         side = self.crop.size_px
         source = self.image.weights["source"]
         try:
-            return self._embed(np.zeros((1, side, side, 3), np.uint8), "fp32").shape[1]
+            return self._embed(torch.zeros((1, side, side, 3), dtype=torch.uint8), "fp32").shape[1]
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise UsageError(f"{source} gives no {self.options.output} output ({first_line(error)})") from error
 

@@ -12,7 +12,7 @@ import torch
 from ..faces.crops import cropped
 from ..faces.policy import FaceCrop, MouthCrop
 from .base import FRAME_RATE_HZ, Crops, Features, Sight
-from .device import DeviceBatch, fits, in_batches, laid_together
+from .device import DeviceBatch, fits, in_batches, laid_on
 from .finite import place_of, to_float16
 
 FRAME_LAW = f"T = max(1, round({FRAME_RATE_HZ} x seconds))"
@@ -30,7 +30,7 @@ class CropsOf:
 
 def encode_crops(
     clips: Sequence[Crops],
-    embed: Callable[[np.ndarray, str], np.ndarray],
+    embed: Callable[[torch.Tensor, str], np.ndarray],
     batch: DeviceBatch,
     precision: str,
     device: torch.device,
@@ -40,6 +40,7 @@ def encode_crops(
     Args:
         embed: (B, S, S, 3) uint8 and a precision -> (B, L) float32.
         batch: crops that go through the network at once.
+        device: where `embed` gets them.
         precision: a clip whose values are not finite in half precision is embedded again in "fp32".
 
     Raises:
@@ -48,12 +49,12 @@ def encode_crops(
     features: list[Features] = []
     for group in groups_of(clips, batch.size):
         crops = [three_channels(clip.images) for clip in group]
-        embedded = in_batches(lambda part: embed(part, precision), laid_together(crops, device), batch)
+        embedded = in_batches(lambda part: embed(part, precision), laid_on(crops, device), batch)
         ends = np.cumsum([len(own) for own in crops])
         for clip, own, end in zip(group, crops, ends, strict=True):
             values = np.stack(embedded[end - len(own) : end])  # (T, L)
             if not fits(values, precision):
-                values = np.stack(in_batches(lambda part: embed(part, "fp32"), own, batch))
+                values = np.stack(in_batches(lambda part: embed(part, "fp32"), laid_on([own], device), batch))
             features.append(Features(to_float16(values, place_of(len(features), len(clips))), clip.valid.copy()))
     return features
 

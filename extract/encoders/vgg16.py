@@ -25,7 +25,7 @@ from ...store.errors import BmlaError, UnknownName
 from ...store.reading.device import pick_device
 from ..weights import find_vgg16, first_line, sha256_of
 from .base import FRAME_RATE_HZ, Crops, Features, frames_of
-from .device import called, computing, describe_precision, device_batch, to_device
+from .device import called, computing, describe_precision, device_batch, order_of
 from .facenet import FaceNetwork
 from .parameters import Vgg16Options
 from .pictures import FRAME_LAW, CropsOf, encode_crops
@@ -63,7 +63,8 @@ class Vgg16Encoder:
         self.preparer = CropsOf(self.crop)
         self.device = pick_device(device)
         self.batch = device_batch(self.device, BATCH_FACES)
-        self.model = network.model.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.order = order_of(self.device, options.precision)
+        self.model = network.model.eval().to(self.device).to(memory_format=self.order)
         self.call = called(self.model, compiled)
 
     def steps(self, duration_s: float) -> int:
@@ -84,9 +85,9 @@ class Vgg16Encoder:
     def finish(self, prepared: Sequence[Crops]) -> list[Features]:
         return encode_crops(prepared, self._embed, self.batch, self.options.precision, self.device)
 
-    def _embed(self, crops: np.ndarray, precision: str) -> np.ndarray:
+    def _embed(self, crops: torch.Tensor, precision: str) -> np.ndarray:
         """(B, S, S, 3) uint8 -> (B, 1024) float32."""
-        faces = to_device(crops, self.device).permute(0, 3, 1, 2)  # channels last
+        faces = crops.permute(0, 3, 1, 2).contiguous(memory_format=self.order)
         mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, STD))
         with computing(precision, self.device):
             values = self.call((faces.float() / 255 - mean) / std)

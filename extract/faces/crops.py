@@ -7,6 +7,8 @@ moves), so the crop is first sampled at a whole multiple of its size that is no 
 over blocks. Beyond the picture's border its edge pixels are repeated.
 """
 
+import weakref
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 
@@ -36,12 +38,31 @@ BOX_SIDE, BOX_DOWN = 3.3, -0.07
 
 
 def cropped(clip: Sight, crop: FaceCrop | MouthCrop) -> np.ndarray:
-    """A clip's crops by any policy: (T, size, size, 3) or, in grey, (T, size, size) uint8.
+    """A clip's crops by any policy: (T, size, size, 3) or, in grey, (T, size, size) uint8, which nobody may change.
 
     Raises:
         UsageError: nothing but the box of the mouth is known of the clip, and the crop is not of the mouth.
     """
-    return _crops(clip.frames, squares(clip, crop), crop)
+    made = _LAST.of(clip)
+    if crop not in made:
+        made[crop] = _crops(clip.frames, squares(clip, crop), crop)
+    return made[crop]
+
+
+class _Last:
+    """The crops of the clip that was asked about last: several streams of a clip take the same."""
+
+    def __init__(self) -> None:
+        self.clip: Callable[[], Sight | None] = lambda: None
+        self.made: dict[FaceCrop | MouthCrop, np.ndarray] = {}
+
+    def of(self, clip: Sight) -> dict[FaceCrop | MouthCrop, np.ndarray]:
+        if self.clip() is not clip:
+            self.clip, self.made = weakref.ref(clip), {}
+        return self.made
+
+
+_LAST = _Last()
 
 
 def squares(clip: Sight, crop: FaceCrop | MouthCrop) -> list[np.ndarray]:

@@ -14,9 +14,11 @@ class Faces:
         scores: (K,) float32 in 0 to 1.
         landmarks: (K, 5, 2) float32 pixels: the two eyes (left in the picture first), nose, mouth corners.
         best: the best score in the picture, also where it is below the threshold (K = 0).
+        points: (K, 68, 2) float32 pixels: dlib's landmarks, where a GPU measured them at once; None: still to be measured.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     landmarks: np.ndarray
     best: float
+    points: np.ndarray | None = None

@@ -6,7 +6,8 @@ through in chunks that fit the cache, and only anchors above the threshold are d
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from torchvision.ops import batched_nms
 
 from ...store.errors import UsageError
 from ...store.reading.device import pick_device
-from ..encoders.device import DeviceBatch, in_batches, laid_together
+from ..encoders.device import DeviceBatch, as_tensor, full_precision, in_batches, laid_on
 from .detections import Faces
+from .device_landmarks import DeviceLandmarks
 from .retinaface import MEAN_RGB, STRIDES_PX, RetinaFace
 from .retinaface_weights import load_checkpoint, load_embedded
 
@@ -40,6 +42,7 @@ class FaceDetector:
         small_faces: True searches the finest level, half of the work, in every picture. False only where the others find nothing:
             faces narrower than about 40 pixels are then found only in pictures without a larger one, which for a lip
             reader is none the worse. From 48 pixels on both gave the same boxes (11 portraits in 3 places each).
+        landmarks: measures those of each face, while the picture is on the device; None: nobody does.
 
     Raises:
         WeightsNotFound, UsageError: as `load_checkpoint` and for options out of range.
@@ -53,6 +56,7 @@ class FaceDetector:
         nms_iou: float = 0.4,
         max_side_px: int | None = None,
         small_faces: bool = False,
+        landmarks: DeviceLandmarks | None = None,
     ):
         if not 0 < threshold < 1 or not 0 <= nms_iou <= 1:
             raise UsageError(f"detector: threshold {threshold} and nms_iou {nms_iou} must lie between 0 and 1")
@@ -60,7 +64,7 @@ class FaceDetector:
             raise UsageError(f"detector: max_side_px {max_side_px}, expected {STRIDES_PX[-1]} or more")
         self.device = pick_device(device)
         self.threshold, self.nms_iou = threshold, nms_iou
-        self.max_side_px, self.small_faces = max_side_px, small_faces
+        self.max_side_px, self.small_faces, self.landmarks = max_side_px, small_faces, landmarks
         self.least = math.log(threshold / (1 - threshold))  # the threshold as a logit
         self.weights = load_embedded() if weights is None else load_checkpoint(weights)
         _keep_freed_memory()
@@ -70,6 +74,7 @@ class FaceDetector:
         self.network = RetinaFace(self.weights.backbone).load(self.weights.convs).eval().to(self.device)
 
     @torch.inference_mode()
+    @full_precision()
     def detect(self, images: np.ndarray | Tensor) -> list[Faces]:
         """The faces of each picture, whatever else is in the batch.
 
@@ -88,6 +93,7 @@ class FaceDetector:
         return [faces for start, end in pairwise(ends) for faces in self._detect(images[start:end], shrink)]
 
     @torch.inference_mode()
+    @full_precision()
     def detect_many(self, clips: Sequence[np.ndarray]) -> list[list[Faces]]:
         """The faces of each picture of some clips: as `detect` of one clip after the other, but pictures of one size
         share chunks across clips, so that short clips, or few frames of each, fill a GPU.
@@ -111,7 +117,10 @@ class FaceDetector:
             shrink, pixels = self._shrunk(H, W)
 
             def work(part: list[tuple[int, int]], shrink: float = shrink) -> list[Faces]:
-                return self._detect(laid_together([clips[i][t : t + 1] for i, t in part], self.device), shrink)
+                of_clips = [(i, [t for _, t in own]) for i, own in groupby(part, key=itemgetter(0))]
+                return self._detect(
+                    laid_on([clips[i][own[0] : own[-1] + 1] for i, own in of_clips], self.device), shrink
+                )
 
             for (i, _), faces in zip(places, in_batches(work, places, self.batch, cost=pixels), strict=True):
                 results[i].append(faces)
@@ -123,6 +132,8 @@ class FaceDetector:
         return shrink, max(1, round(height * shrink)) * max(1, round(width * shrink))
 
     def _detect(self, images: np.ndarray | Tensor, shrink: float) -> list[Faces]:
+        images = as_tensor(images) if isinstance(images, np.ndarray) else images
+        images = images.to(self.device, non_blocking=True)
         pictures = self._prepare(images, shrink)  # (B, 3, h, w)
         (B, _, h, w), (H, W) = pictures.shape, images.shape[1:3]
         at_8, at_16, coarse = self.network.coarse(pictures)
@@ -141,8 +152,12 @@ class FaceDetector:
         scale = torch.tensor([W / w, H / h], device=box.device)
         found = box[kept] * scale.repeat(2), logit[kept].sigmoid(), points[kept] * scale
         ends = torch.bincount(owner[kept], minlength=B).cumsum(0)[:-1].cpu().numpy()
-        split = (np.split(part.cpu().numpy(), ends) for part in found)
-        return [Faces(*faces) for faces in zip(*split, best.sigmoid().tolist(), strict=True)]
+        arrays = [part.cpu().numpy() for part in found]
+        split = [np.split(part, ends) for part in arrays]
+        measured: Sequence[np.ndarray | None] = [None] * B
+        if self.landmarks:
+            measured = np.split(self.landmarks.predict(images, owner[kept], arrays[0]).cpu().numpy(), ends)
+        return [Faces(*faces) for faces in zip(*split, best.sigmoid().tolist(), measured, strict=True)]
 
     def _passed(
         self, level: int, scores: Tensor, features: Tensor, owners: Tensor
@@ -155,13 +170,10 @@ class FaceDetector:
         box, points = self.network.decode(level, features[picture, row, column], cells[:, 1:])
         return owners[picture], box, scores[picture, row, column, anchor], points
 
-    def _prepare(self, images: np.ndarray | Tensor, shrink: float) -> Tensor:
+    def _prepare(self, images: Tensor, shrink: float) -> Tensor:
         """(B, H, W, 3) uint8 -> (B, 3, h, w) float32 less the mean, in channels-last order."""
-        if isinstance(images, np.ndarray):
-            # torch takes no negative strides and warns of arrays that can't be written to: such are copied.
-            images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
         B, H, W, _ = images.shape
-        rows = images.to(self.device, non_blocking=True).reshape(B, H, W * 3)
+        rows = images.reshape(B, H, W * 3)
         pictures = torch.sub(rows, self._row_mean(W)).view(B, H, W, 3).permute(0, 3, 1, 2)
         if shrink < 1:
             size = max(1, round(H * shrink)), max(1, round(W * shrink))

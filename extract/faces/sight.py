@@ -80,7 +80,7 @@ def look(
     looked_at = wanted_frames(len(frames), finding)
     assert len(detections) == len(looked_at)
     track = spread(choose_track(detections, len(frames)), looked_at, len(frames))
-    points = _measure(frames, track.boxes, track.valid, landmarks)
+    points = _measure(frames, track.boxes, track.valid, landmarks, track.points)
     return Sight(frames, track.boxes, points, track.valid, track.scores)
 
 
@@ -161,10 +161,17 @@ def _check_near(places: np.ndarray, frames: np.ndarray, where: str) -> None:
         raise MediaError(f"{where}: {x:g}, {y:g} lies far outside its pictures of {size[0]:g} x {size[1]:g}")
 
 
-def _measure(frames: np.ndarray, boxes: np.ndarray, valid: np.ndarray, landmarks: Landmarks68 | None) -> np.ndarray:
-    """(T, 68, 2) float32: predicted in valid frames, smoothed over them, interpolated elsewhere."""
+def _measure(
+    frames: np.ndarray,
+    boxes: np.ndarray,
+    valid: np.ndarray,
+    landmarks: Landmarks68 | None,
+    known: Sequence[np.ndarray | None] | None = None,
+) -> np.ndarray:
+    """(T, 68, 2) float32: predicted in valid frames where they are not known, smoothed over them, interpolated elsewhere."""
     assert landmarks is not None
     points = np.zeros((len(frames), POINTS, 2), np.float32)
-    for t in np.flatnonzero(valid):
-        points[t] = landmarks.predict(frames[t], boxes[t])
+    for t in np.flatnonzero(valid).tolist():
+        given = known[t] if known else None
+        points[t] = landmarks.predict(frames[t], boxes[t]) if given is None else given
     return smooth_valid(points, valid, LANDMARK_SIGMA_FRAMES)

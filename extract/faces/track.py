@@ -25,11 +25,13 @@ class Track:
         boxes: (T, 4) float32, x0 y0 x1 y1 in pixels; interpolated where the face was not found, nearest at the ends.
         valid: (T,) bool: the face was found in this very frame.
         scores: (T,) float32; 0 where it was not found.
+        points: of each frame (68, 2) landmarks, where the detector gave them.
     """
 
     boxes: np.ndarray
     valid: np.ndarray
     scores: np.ndarray
+    points: list[np.ndarray | None]
 
 
 def describe_track() -> dict[str, Any]:
@@ -55,9 +57,12 @@ def choose_track(frames: Sequence[Faces], of: int | None = None) -> Track:
     chosen = max(candidates, key=lambda c: c.weight(len(frames)))
     boxes, scores = np.zeros((len(frames), 4), np.float32), np.zeros(len(frames), np.float32)
     valid = np.zeros(len(frames), bool)
+    points: list[np.ndarray | None] = [None] * len(frames)
     for t, k in chosen.found:
         boxes[t], scores[t], valid[t] = frames[t].boxes[k], frames[t].scores[k], True
-    return Track(fill_gaps(boxes, valid), valid, scores)
+        given = frames[t].points
+        points[t] = None if given is None else given[k]
+    return Track(fill_gaps(boxes, valid), valid, scores, points)
 
 
 def spread(track: Track, looked_at: Sequence[int], n_frames: int) -> Track:
@@ -76,7 +81,10 @@ def spread(track: Track, looked_at: Sequence[int], n_frames: int) -> Track:
     frames = np.arange(n_frames)
     before = looked[np.searchsorted(looked, frames, side="right") - 1]
     after = looked[np.searchsorted(looked, frames)]
-    return Track(fill_gaps(boxes, found), found[before] & found[after], scores)
+    points: list[np.ndarray | None] = [None] * n_frames
+    for t, known in zip(looked, track.points, strict=True):
+        points[t] = known
+    return Track(fill_gaps(boxes, found), found[before] & found[after], scores, points)
 
 
 @dataclass

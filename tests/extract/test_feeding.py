@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from bmla.extract.arena import KEPT_BYTES, Arena
+from bmla.extract.arena import KEPT_BYTES, LOCKED_BYTES, Arena
+from bmla.extract.encoders.device import laid_on
 from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
 from bmla.extract.faces.finding import FaceFinding
@@ -197,6 +198,34 @@ def test_slots_do_not_overlap_and_give_large_clips_memory_back():
     arena.release(1)
     assert not arena.view(large)[KEPT_BYTES:].any()
     np.testing.assert_array_equal(arena.view(stored[2]), arrays[2])
+
+
+def test_no_array_lies_across_the_end_of_what_a_gpu_may_read_by_itself():
+    arena = Arena(2, 4 * LOCKED_BYTES)
+    small, large = np.arange(99, dtype=np.uint8), np.full(LOCKED_BYTES + 5, 7, np.uint8)
+    first = arena.put(1, 0, small)
+    behind = arena.put(1, first.stop, large)
+    last = arena.put(1, behind.stop, small)
+    assert (first.start, behind.start, last.start) == (0, LOCKED_BYTES, 2 * LOCKED_BYTES + 5)
+    for place, array in ((first, small), (behind, large), (last, small)):
+        np.testing.assert_array_equal(arena.view(place), array)
+    filled = arena.put(0, 0, np.zeros(LOCKED_BYTES, np.uint8))
+    assert (filled.start, filled.stop) == (0, LOCKED_BYTES)
+    assert Arena(1, 4096).put(0, 4000, small) is None
+
+
+@pytest.mark.gpu
+def test_a_gpu_reads_what_is_locked_and_what_is_not():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    device, arena = torch.device("cuda"), Arena(2, 4 * LOCKED_BYTES)
+    assert arena.lock(device)
+    rng = np.random.default_rng(0)
+    for size in (1000, LOCKED_BYTES, LOCKED_BYTES + 1):
+        array = rng.integers(0, 256, size, np.uint8)
+        views = [arena.view(arena.put(slot, 0, array)) for slot in range(2)]
+        assert torch.from_numpy(views[1]).is_pinned() == (size <= LOCKED_BYTES)
+        np.testing.assert_array_equal(laid_on(views, device).cpu().numpy(), np.concatenate(views))
 
 
 def test_clips_that_failed_are_tried_again_and_nothing_else(make_tree, tmp_path):

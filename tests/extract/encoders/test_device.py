@@ -13,8 +13,7 @@ from bmla.extract.encoders.device import (
     fits,
     full_precision,
     in_batches,
-    laid_together,
-    to_device,
+    laid_on,
 )
 
 
@@ -157,22 +156,15 @@ def test_memory_that_runs_out_in_a_compiled_network_is_no_fault_of_the_compiler(
         Compiled(abs)(-1)
 
 
-def test_pictures_are_laid_end_to_end() -> None:
-    parts = [np.full((n, 2, 2, 3), n, np.uint8) for n in (1, 3)]
-    both = laid_together(parts, torch.device("cpu"))
-    np.testing.assert_array_equal(both, np.concatenate(parts))
-    np.testing.assert_array_equal(to_device(both, torch.device("cpu")).numpy(), both)
-
-
-@pytest.mark.gpu
-def test_pictures_are_laid_end_to_end_in_locked_memory() -> None:
-    if not torch.cuda.is_available():
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_pictures_are_laid_end_to_end_on_the_device(name: str) -> None:
+    if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    device = torch.device("cuda")
     parts = [np.full((n, 2, 2, 3), n, np.uint8) for n in (1, 3)]
-    both = laid_together(parts, device)
-    assert torch.from_numpy(both).is_pinned()
-    np.testing.assert_array_equal(to_device(both, device).cpu().numpy(), np.concatenate(parts))
+    parts[1].setflags(write=False)
+    laid = laid_on([parts[0], parts[1][::-1]], torch.device(name))
+    assert laid.device.type == name
+    np.testing.assert_array_equal(laid.cpu().numpy(), np.concatenate(parts))
 
 
 @pytest.mark.gpu

@@ -74,7 +74,7 @@ def test_features_are_those_of_facenets_own_use(
     assert crops.shape == (5, 128, 128, 3)
     expected = by_facenet(network, crops)
     assert np.abs(expected[0] - expected[-1]).max() > 0.02  # it does see its input
-    inner = encoder._embed(crops, "fp32")  # before float16
+    inner = encoder._embed(torch.from_numpy(resized(crops, encoder.options.input_px)), "fp32")  # before float16
     np.testing.assert_allclose(inner, expected, atol=1e-5)
     np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=2e-4)
 

@@ -91,7 +91,7 @@ def test_features_are_those_of_transformers_own_use(
     crops = face_crop(clip.frames, clip.boxes, FaceCrop(size_px=224))
     expected = by_transformers(models / name, crops, output)
     assert np.abs(expected[0] - expected[-1]).max() > 1e-3  # it does see its input
-    np.testing.assert_allclose(encoder._embed(crops, "fp32"), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder._embed(torch.from_numpy(crops), "fp32"), expected, atol=1e-4)
     np.testing.assert_allclose(encode(encoder, [clip])[0].values, expected, atol=5e-3, rtol=1e-3)
     assert encoder.feature_shape == expected.shape[1:]
 
@@ -139,7 +139,7 @@ def test_checkpoint_without_a_pooling_head_gives_cls_and_never_a_made_up_pooling
     encoder = build("face.image", model=str(folder))
     assert isinstance(encoder, ImageEncoder)
     expected = by_transformers(models / "vit", pictures, "cls")
-    np.testing.assert_allclose(encoder._embed(pictures, "fp32"), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder._embed(torch.from_numpy(pictures), "fp32"), expected, atol=1e-4)
     with pytest.raises(BmlaError, match=r"lacks 2 weights of a vit model, such as pooler\.dense\.bias"):
         build("face.image", model=str(folder), parameters={"output": "pooled"})
 

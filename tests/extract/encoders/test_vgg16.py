@@ -61,7 +61,7 @@ def test_features_are_the_written_out_network(
     crops = face_crop(clip.frames, clip.boxes, FaceCrop(size_px=px))
     expected = written_out(state, crops)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
-    np.testing.assert_allclose(encoder._embed(crops, "fp32"), expected, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(encoder._embed(torch.from_numpy(crops), "fp32"), expected, atol=1e-4, rtol=1e-4)
     values = encode(encoder, [clip])[0].values
     assert values.shape == (2, 1024)
     np.testing.assert_allclose(values, expected, atol=2e-3, rtol=2e-3)

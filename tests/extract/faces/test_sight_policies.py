@@ -1,5 +1,7 @@
 """What each face policy makes of a clip: whose frames are valid, where boxes and landmarks come from, which models run."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from bmla.extract.faces.finding import PICTURE, FaceFinding, wanted_frames
 from bmla.extract.faces.given import open_given
 from bmla.extract.faces.policy import FaceCrop, MouthCrop
 from bmla.extract.faces.sight import describe_sight, look, see
+from bmla.extract.faces.smoothing import smooth_valid
 from bmla.store.errors import MediaError, NoFace, UsageError
 
 T = 8
@@ -50,6 +53,34 @@ def at(t):
 
 def blank(n):
     return np.zeros((n, 100, 120, 3), np.uint8)
+
+
+def test_points_that_the_detector_gave_are_not_measured_again():
+    finding, marker = FaceFinding(every=3), Marker()
+    looked = wanted_frames(T, finding)
+    faces = [replace(found(at(t)), points=np.full((1, 68, 2), 10.0 * t, np.float32)) for t in looked]
+    faces[1] = replace(faces[1], points=None)
+    seen = look(blank(T), faces, marker, finding)
+    assert len(marker.boxes) == T - len(looked) + 1
+    plain = look(blank(T), [replace(f, points=None) for f in faces], Marker(), finding)
+    known = np.stack([[10.0 * t] * 2 if t in (0, 6, 7) else plain_point(t) for t in range(T)])
+    expected = smooth_valid(np.repeat(known[:, None], 68, 1).astype(np.float32), seen.valid, 1.0)
+    np.testing.assert_allclose(seen.landmarks, expected, atol=1e-4)
+    assert not np.allclose(plain.landmarks, seen.landmarks)
+
+
+def plain_point(t):
+    """What Marker says of frame t."""
+    x0, y0, x1, y1 = at(t)
+    return [(x0 + x1) / 2, (y0 + y1) / 2]
+
+
+def test_a_crop_is_made_once_for_all_streams_that_take_it(sight, clip):
+    first = cropped(sight, MouthCrop())
+    assert cropped(sight, MouthCrop()) is first
+    assert cropped(sight, MouthCrop(size_px=81)).shape == (T, 81, 81)
+    other = replace(sight, frames=255 - clip)  # noise makes other pictures of it
+    assert not np.array_equal(cropped(other, MouthCrop()), first)
 
 
 def test_frames_between_two_found_ones_are_valid_and_measured_in_their_own_box():
