@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .data import Features
+from .lockstep import Training
 from .models.base import MODALITIES, FusionModel
-from .predictions import Predictions, predict
-from .stream import constant
+from .predictions import Ask, Predictions
 
 # Of dev, every epoch: at most so many, and one for so many training clips: two answers about each cost 2 to 3 % of the epoch then.
 QUICK_CLIPS, TRAINING_CLIPS = 32, 30
@@ -38,8 +38,8 @@ def contribution(
     modalities: Sequence[str],
     impute: bool = True,
     answers: Predictions | None = None,
-) -> dict[str, Any]:
-    """Shapley values on some clips, for models of two modalities; empty for others.
+) -> Training[dict[str, Any]]:
+    """Shapley values on some clips, for models of two modalities; empty for others. Answers are left to whoever drives it.
 
     Only clips that have both modalities count: what is not there cannot be taken away.
 
@@ -57,15 +57,13 @@ def contribution(
         return {}
     labels = features.labels.numpy()[clips]
     nothing = float(np.bincount(labels).max() / len(labels))
-    both = accuracy(predict(model, features, clips, modalities) if answers is None else answers.take(there))
+    question = Ask(model, features, clips, modalities)
+    both = accuracy((yield question) if answers is None else answers.take(there))
     result: dict[str, Any] = {}
     for name in ("absent", "mean") if impute else ("absent",):
         shown = {}
         for alone, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
-            if name == "absent":
-                left = predict(model, features, clips, modalities, hidden=(other,))
-            else:
-                left = predict(model, with_mean(features, model, other), clips, modalities)
+            left = yield replace(question, hidden=(other,)) if name == "absent" else replace(question, mean=(other,))
             shown[alone] = accuracy(left)
         values = shapley(both, shown["audio"], shown["visual"], nothing)
         result |= {f"shapley_{name}_{modality}": value for modality, value in values.items()}
@@ -79,7 +77,7 @@ def quick_contribution(
     modalities: Sequence[str],
     answers: Predictions,
     training_clips: int,
-) -> dict[str, Any]:
+) -> Training[dict[str, Any]]:
     """Of a fixed few of the clips, spread evenly over them.
 
     Args:
@@ -87,14 +85,8 @@ def quick_contribution(
     """
     count = min(QUICK_CLIPS, len(clips), max(1, training_clips // TRAINING_CLIPS))
     few = np.linspace(0, len(clips) - 1, count).astype(int)
-    return contribution(model, features, clips[few], modalities, impute=False, answers=answers.take(few))
+    return (yield from contribution(model, features, clips[few], modalities, impute=False, answers=answers.take(few)))
 
 
 def accuracy(predictions: Predictions) -> float:
     return float((predictions.predicted == predictions.labels).mean())
-
-
-def with_mean(features: Features, model: FusionModel, modality: str) -> Features:
-    """The same clips, with every step of one modality at the mean of the training clips, which the model knows."""
-    changed = constant(features.stream(modality), model.mean_of(modality))
-    return replace(features, audio=changed) if modality == "audio" else replace(features, visual=changed)

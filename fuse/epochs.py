@@ -8,7 +8,7 @@ and a task of ten times the clips has ten times the steps. (Equal turns would re
 make it memorise them while the larger one has still to learn.) The epoch is chosen by accuracy on dev, ties by lower loss; of
 several tasks by their means: every task counts the same, however many clips it has.
 
-The loop is a generator: passes and updates are left to whoever drives it, so that it serves a training alone and one of many in
+The loop is a generator: passes, updates and answers are left to whoever drives it, so that it serves a training alone and one of many in
 lockstep; see `lockstep.py`.
 
 *Source:* ours: AdamW, a learning rate that is constant within a phase after its warm-up, and clipping of the gradient's norm.
@@ -35,7 +35,7 @@ from .models.balancemla import BalanceMLA
 from .models.base import FusionModel
 from .models.table import takes
 from .noise import noise
-from .predictions import predict
+from .predictions import Ask
 from .standing import Epoch, Standing, diverged, go_on, keep, rank
 from .unfinished import Unfinished, below, load_optimiser
 
@@ -72,7 +72,10 @@ def run_epochs(
 
     if config.total_epochs == 0:  # no more than the trained branches that it starts from
         start = {"phase": "start", "epoch": 0, "lr": 0.0}
-        now.best = joined(learners, [{**start, **judge(learner)} for learner in learners])
+        judged: list[Epoch] = []
+        for learner in learners:
+            judged.append({**start, **(yield from judge(learner))})
+        now.best = joined(learners, judged)
         now.history, now.weights = [now.best], model.state_dict()
     for phase, (name, epochs, lr) in enumerate(phases(config)):
         if phase < now.phase:
@@ -101,7 +104,7 @@ def run_epochs(
             if not all(math.isfinite(figures["train_loss"]) for figures in own):
                 raise diverged(config, [learner.name for learner in learners], head, unfinished, now)
             for learner, figures in zip(learners, own, strict=True):
-                figures |= {**judge(learner), **judge_held(learner), **learner.balance.figures()}
+                figures |= (yield from judge(learner)) | (yield from judge_held(learner)) | learner.balance.figures()
                 learner.balance.end_epoch(figures)
             epoch = joined(learners, own)
             now.history.append(epoch)
@@ -232,21 +235,22 @@ def by_turns(batches: Sequence[Iterable[Batch]], turns: Sequence[int]) -> Iterat
         yield task, next(sources[task])
 
 
-def judge(learner: Learner) -> Epoch:
+def judge(learner: Learner) -> Training[Epoch]:
     """A task's figures on dev."""
     config, clips = learner.config, learner.clips
     model, features, modalities = learner.model, learner.features, takes(config.model)
-    answers = predict(model, features, clips.judged, modalities, versions=clips.versions, augment=config.augment)
-    return dev_figures(answers) | quick_contribution(model, features, clips.dev, modalities, answers, len(clips.train))
+    answers = yield Ask(model, features, clips.judged, modalities, clips.versions, config.augment)
+    worth = yield from quick_contribution(model, features, clips.dev, modalities, answers, len(clips.train))
+    return dev_figures(answers) | worth
 
 
-def judge_held(learner: Learner) -> Epoch:
+def judge_held(learner: Learner) -> Training[Epoch]:
     """A task's figures on the clips that are set apart; empty where none are."""
     config, clips = learner.config, learner.clips
+    model, features, modalities = learner.model, learner.features, takes(config.model)
     if not len(clips.held):
         return {}
-    judged, versions, augment = clips.held_judged, clips.held_versions, config.augment
-    answers = predict(learner.model, learner.features, judged, takes(config.model), versions=versions, augment=augment)
+    answers = yield Ask(model, features, clips.held_judged, modalities, clips.held_versions, config.augment)
     return held_figures(answers)
 
 

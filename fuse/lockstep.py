@@ -7,6 +7,7 @@ The loop of `epochs.py` is a generator: where numbers are to be crunched it yiel
     Forward    ->  the model's answers about a batch
     Backward   ->  None; gradients that have reached the answers are in the model's parameters afterwards
     Update     ->  the norms of the gradients, (groups,); they are clipped, and the parameters have taken a step
+    Ask        ->  the model's Predictions about some clips, between epochs and when training is over; see `predictions.py`
 
 `alone` does each for the one model at once; `stacked/stack.py` waits until all runs ask, and does it for all of them in one go.
 """
@@ -24,6 +25,7 @@ from .data import Draw
 from .diagnostics import gradient_norm
 from .learner import Learner
 from .models.base import FusionModel, Output, Steps
+from .predictions import Ask
 
 Groups = Mapping[str, list[nn.Parameter]]
 Result = TypeVar("Result")
@@ -137,7 +139,7 @@ class Update:
         return norms
 
 
-Request = Optimise | AllSteps | Forward | Backward | Update
+Request = Optimise | AllSteps | Forward | Backward | Update | Ask
 Training = Generator[Request, Any, Result]
 
 

@@ -22,7 +22,7 @@ from .models.base import FusionModel
 from .models.own import Builder
 from .models.single import SingleModality
 from .models.table import takes
-from .predictions import Predictions, predict
+from .predictions import Ask, Predictions
 from .prerequisites import starting_points, teachers
 from .progress import Progress
 from .run import Run, load_run, run_name, save_run
@@ -77,12 +77,13 @@ def obtain(config: RunConfig, task: Task) -> Run:
         folded = features.folded(config.folds, config.fold, config.fold_by)
         clips = clips_of(folded, "test", config)
         for condition in untested:
-            run.add_condition(condition, features.variant_digests, *test(model, config, folded, clips, condition))
+            tested = alone(test(model, config, folded, clips, condition))
+            run.add_condition(condition, features.variant_digests, *tested)
     return run
 
 
 def fresh_run(config: RunConfig, task: Task) -> Training[Run]:
-    """Trains, chooses on dev, tests, and writes the run. Passes and updates are left to whoever drives it."""
+    """Trains, chooses on dev, tests, and writes the run. Passes, updates and answers are left to whoever drives it."""
     name = run_name(config, task.features)
     starts, taught = (
         {m: obtain(c, replace(task, conditions=())) for m, c in before(config).items()}
@@ -106,7 +107,7 @@ def fresh_run(config: RunConfig, task: Task) -> Training[Run]:
         unfinished=unfinished,
     )
     check_finite(trained, config)
-    results, predictions = judge(trained, config, features)
+    results, predictions = yield from judge(trained, config, features)
     origin = origin_of(starts, taught, began, task.executor)
     run = save_run(task.out, config, features, trained, results, predictions, task.provenance | origin)
     unfinished.remove()
@@ -123,13 +124,14 @@ def check_finite(trained: Trained, config: RunConfig) -> None:
             )
 
 
-def judge(trained: Trained, config: RunConfig, features: Features) -> tuple[dict[str, Any], Predictions]:
+def judge(trained: Trained, config: RunConfig, features: Features) -> Training[tuple[dict[str, Any], Predictions]]:
     """Scores of a run, and its answers about the test clips: the only look at them, after the epoch was chosen on dev."""
     results: dict[str, Any] = {"best": trained.best}
     for split in ("dev", "test"):
         clips = clips_of(features, split, config)
-        figures, predictions = test(trained.model, config, features, clips, CLEAN)
-        results[split] = figures | contribution(trained.model, features, clips, takes(config.model))
+        figures, predictions = yield from test(trained.model, config, features, clips, CLEAN)
+        worth = yield from contribution(trained.model, features, clips, takes(config.model), answers=predictions)
+        results[split] = figures | worth
     return results, predictions
 
 
@@ -143,17 +145,18 @@ def origin_of(starts: Mapping[str, Run], taught: Mapping[str, Run], began_s: flo
 
 def test(
     model: FusionModel, config: RunConfig, features: Features, clips: np.ndarray, condition: Condition
-) -> tuple[dict[str, Any], Predictions]:
+) -> Training[tuple[dict[str, Any], Predictions]]:
     """Scores and answers of a trained model under a condition; the clips that it leaves without any modality are not asked."""
     seen = features.under(condition.variants)
     modalities = takes(config.model)
     shown = [m for m in modalities if m not in condition.hidden]
     clips = clips[np.any([seen.stream(m).present[clips] for m in shown], axis=0)]
-    predictions = predict(model, seen, clips, modalities, hidden=condition.hidden)
-    alone = None
+    question = Ask(model, seen, clips, modalities, hidden=condition.hidden)
+    predictions: Predictions = yield question
+    unmixed = None
     if isinstance(model, BalanceMLA) and config.brff:
-        alone = predict(model, seen, clips, modalities, hidden=condition.hidden, brff=False)
-    return scores(predictions, alone), predictions
+        unmixed = yield replace(question, options={"brff": False})
+    return scores(predictions, unmixed), predictions
 
 
 def single_models(runs: Mapping[str, Run], device: torch.device | str) -> dict[str, SingleModality]:

@@ -3,16 +3,17 @@
 Shape legend: n clips, c classes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Draw, Features
-from .models.base import FusionModel, Output
+from .data import Batch, Draw, Features
+from .models.base import MODALITIES, FusionModel, Output
+from .stream import constant
 
 BATCH_CLIPS = 256
 
@@ -54,6 +55,78 @@ class Predictions:
         return replace(self, **{name: value[clips] for name, value in parts.items() if value is not None})
 
 
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A question about some clips to a model in evaluation mode, in float32; the answer is Predictions.
+
+    Attributes:
+        clips: (n,) indices into the features.
+        modalities: that the model takes.
+        versions, augment: which noise variant each clip is taken from; see `data.Draw`.
+        hidden: modalities that the model is not shown.
+        mean: modalities of which every step is the mean of the training clips, which the model knows.
+        options: passed on to the model (`brff=False`).
+    """
+
+    model: FusionModel
+    features: Features
+    clips: np.ndarray
+    modalities: Sequence[str]
+    versions: Mapping[str, Tensor] = field(default_factory=dict)
+    augment: Sequence[str] = ()
+    hidden: Sequence[str] = ()
+    mean: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def alone(self) -> Predictions:
+        """Of this model alone, whose mode is restored."""
+        training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            outputs = [self.model(audio, visual, **self.options) for _, audio, visual in self.batches(BATCH_CLIPS)]
+        self.model.train(training)
+        return self.predictions(end_to_end(outputs))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """What the model is shown, so many clips at a time."""
+        features = self.features
+        for modality in self.mean:
+            features = with_mean(features, self.model, modality)
+        index = torch.from_numpy(self.clips)
+        draws = (
+            Draw(index[part], {m: v[part] for m, v in self.versions.items()})
+            for part in torch.arange(len(index)).split(size)
+        )
+        for clips, audio, visual in features.batches(draws, self.modalities, self.augment):
+            audio = audio.absent() if audio is not None and "audio" in self.hidden else audio
+            visual = visual.absent() if visual is not None and "visual" in self.hidden else visual
+            yield Batch(clips, audio, visual)
+
+    def predictions(self, output: Output) -> Predictions:
+        """Args: output: the answers about all clips, (n, …)."""
+        features, clips = self.features, self.clips
+        shown = [m for m in self.modalities if m not in self.hidden]
+        present = {
+            m: features.stream(m).present[clips] if m in shown else np.zeros(len(clips), bool) for m in MODALITIES
+        }
+        result, audio, visual, alpha = (
+            None if field is None else field.cpu().numpy()
+            for field in (output.result, output.audio, output.visual, output.alpha)
+        )
+        assert result is not None
+        return Predictions(
+            ids=features.ids[clips],
+            groups=features.groups[clips],
+            labels=features.labels.numpy()[clips],
+            result=result,
+            audio=audio,
+            visual=visual,
+            alpha=alpha,
+            audio_present=present["audio"],
+            visual_present=present["visual"],
+        )
+
+
 def predict(
     model: FusionModel,
     features: Features,
@@ -65,47 +138,18 @@ def predict(
     hidden: Sequence[str] = (),
     **options: Any,
 ) -> Predictions:
-    """Answers about some clips, in evaluation mode; the model's mode is restored.
-
-    Args:
-        clips: (n,) indices into the features.
-        modalities: that the model takes.
-        versions, augment: which noise variant each clip is taken from; see `data.Draw`.
-        hidden: modalities that the model is not shown.
-        options: passed on to the model (`brff=False`).
-    """
-    training = model.training
-    model.eval()
-    index = torch.from_numpy(clips)
-    outputs: list[Output] = []
-    draws = (
-        Draw(index[part], {m: v[part] for m, v in (versions or {}).items()})
-        for part in torch.arange(len(index)).split(BATCH_CLIPS)
-    )
-    with torch.inference_mode():
-        for _, audio, visual in features.batches(draws, modalities, augment):
-            audio = audio.absent() if audio is not None and "audio" in hidden else audio
-            visual = visual.absent() if visual is not None and "visual" in hidden else visual
-            outputs.append(model(audio, visual, **options))
-    model.train(training)
-    present = {
-        m: features.stream(m).present[clips] if m in modalities and m not in hidden else np.zeros(len(clips), bool)
-        for m in ("audio", "visual")
-    }
-    return Predictions(
-        ids=features.ids[clips],
-        groups=features.groups[clips],
-        labels=features.labels.numpy()[clips],
-        result=torch.cat([output.result for output in outputs]).cpu().numpy(),
-        audio=joined([output.audio for output in outputs]),
-        visual=joined([output.visual for output in outputs]),
-        alpha=joined([output.alpha for output in outputs]),
-        audio_present=present["audio"],
-        visual_present=present["visual"],
-    )
+    """The answer to a question, see `Ask`, of one model."""
+    return Ask(model, features, clips, modalities, versions or {}, augment, hidden, options=options).alone()
 
 
-def joined(parts: Sequence[torch.Tensor | None]) -> np.ndarray | None:
-    """The batches of one head end to end; None for a model without it."""
-    known = [part for part in parts if part is not None]
-    return torch.cat(known).cpu().numpy() if known else None
+def end_to_end(outputs: Sequence[Output], axis: int = 0) -> Output:
+    """The answers of all batches in one, but for pooled features, which `Predictions` leaves out."""
+    heads = ("result", "audio", "visual", "alpha")
+    fields = {head: [part for output in outputs if (part := getattr(output, head)) is not None] for head in heads}
+    return Output(**{head: torch.cat(parts, axis) for head, parts in fields.items() if parts})
+
+
+def with_mean(features: Features, model: FusionModel, modality: str) -> Features:
+    """The same clips, with every step of one modality at the mean of the training clips, which the model knows."""
+    changed = constant(features.stream(modality), model.mean_of(modality))
+    return replace(features, audio=changed) if modality == "audio" else replace(features, visual=changed)

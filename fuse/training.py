@@ -51,7 +51,7 @@ def training(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     unfinished: Unfinished | None = None,
 ) -> Training[Trained]:
-    """Trains one model and keeps the weights of its best epoch on dev. Passes and updates are left to whoever drives it: see `lockstep.py`.
+    """Trains one model and keeps the weights of its best epoch on dev. Whoever drives it does the work, see `lockstep.py`.
 
     Args:
         features: with the splits to use (`Features.folded` has been called).

@@ -21,6 +21,7 @@ from torch import Tensor
 from ...store.errors import BmlaError
 from ..lockstep import AllSteps, Backward, Forward, Optimise, Request, Training, Update
 from ..models.base import FusionModel, Output
+from ..predictions import Ask
 from .layout import Draws, Layout, fold
 from .mirror import mirror, slots_of, steps_of
 from .rows import RowOptimiser, Rows
@@ -109,7 +110,7 @@ def run_stacked(
 
 
 class Stack:
-    """Some runs, each of which waits for the steps of an epoch, or for a pass forward.
+    """Some runs, each of which waits for answers, for the steps of an epoch, or for a pass forward.
 
     Args of init: whole: epochs are trained in one go where they can be.
     """
@@ -125,7 +126,11 @@ class Stack:
             member.new = False
 
     def go_on(self) -> None:
-        """An epoch of each run, or one batch."""
+        """Answers to those that ask; where none does, an epoch of each run, or one batch."""
+        if asked := [(m, m.request) for m in self.members if isinstance(m.request, Ask)]:
+            for member, question in asked:
+                member.go_on(question.alone())
+            return
         if self.whole and in_one_go([m.request for m in self.members]):
             requests: list[AllSteps] = self.asked(AllSteps)
             if self.epochs is None:
@@ -203,8 +208,8 @@ class Stack:
 
 
 def model_of(request: Request | None) -> FusionModel:
-    """The model of a run that waits for an epoch or for a pass forward."""
+    """The model of a run that waits for answers, for an epoch or for a pass forward."""
     if isinstance(request, AllSteps):
         return request.learner.model
-    assert isinstance(request, Forward)
+    assert isinstance(request, Ask | Forward)
     return request.model

@@ -15,6 +15,7 @@ from dataclasses import replace
 from ..config import RunConfig
 from ..data import Features
 from ..learner import clips_of
+from ..lockstep import alone
 from ..models.table import takes
 from ..obtain import Task, is_finished, judge, obtain, origin_of, single_models
 from ..prerequisites import prerequisites, starting_points, teachers
@@ -104,7 +105,7 @@ def fresh_runs(together: Together, tasks: Mapping[str, Task]) -> None:
     names = {part.name: run_name(part.config, tasks[part.name].features) for part in parts}
     for part, trained in zip(parts, everything, strict=True):
         mine = tasks[part.name]
-        results, predictions = judge(trained, part.config, part.features)
+        results, predictions = alone(judge(trained, part.config, part.features))
         origin = {"tasks": names, **origin_of(starts[part.name], taught[part.name], began, mine.executor)}
         run = save_run(mine.out, part.config, part.features, trained, results, predictions, mine.provenance | origin)
         mine.progress.finish(run)

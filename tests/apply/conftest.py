@@ -18,6 +18,7 @@ from bmla.extract.tools import ToolConfig
 from bmla.fuse.condition import CLEAN
 from bmla.fuse.data import features_from_store
 from bmla.fuse.learner import clips_of
+from bmla.fuse.lockstep import alone
 from bmla.fuse.models.table import build, takes
 from bmla.fuse.obtain import test as tested
 from bmla.fuse.recipes import run_config
@@ -86,7 +87,8 @@ def drawn_run(
     trained = Trained(network, [{"dev_accuracy": 0.5}], {"dev_accuracy": 0.5, "dev_loss": 1.0, "epoch": 1})
     results: dict[str, Any] = {"best": trained.best}
     for split in ("dev", "test"):
-        results[split], predictions = tested(network, config, features, clips_of(features, split, config), CLEAN)
+        asked = tested(network, config, features, clips_of(features, split, config), CLEAN)
+        results[split], predictions = alone(asked)
     return save_run(out, config, features, trained, results, predictions, {"store": store.name})
 
 

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from bmla.fuse import contribution as module
 from bmla.fuse.config import RunConfig
-from bmla.fuse.contribution import contribution, quick_contribution, shapley, with_mean
+from bmla.fuse.contribution import shapley
 from bmla.fuse.data import Features
-from bmla.fuse.predictions import predict
+from bmla.fuse.lockstep import driven
+from bmla.fuse.predictions import predict, with_mean
 from bmla.fuse.training import train
 
 Tiny = Callable[..., RunConfig]
 BOTH = ("audio", "visual")
+contribution, quick_contribution = driven(module.contribution), driven(module.quick_contribution)
 
 
 def test_shapley_is_the_mean_gain_over_all_orders_of_arrival() -> None:
