@@ -9,7 +9,8 @@ The loop of `epochs.py` is a generator: where numbers are to be crunched it yiel
     Update     ->  the norms of the gradients, (groups,); they are clipped, and the parameters have taken a step
     Ask        ->  the model's Predictions about some clips, between epochs and when training is over; see `predictions.py`
 
-`alone` does each for the one model at once; `stacked/stack.py` waits until all runs ask, and does it for all of them in one go.
+`alone` does each for the one model at once; `stacked/stack.py` waits until all runs ask, and does it for all of them in one go. (Ask is
+the only one that may differ from run to run, or that only some may wait for: such questions are answered one by one.)
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

@@ -1,7 +1,8 @@
 """How a sweep is best trained, and how long it will take: a few steps of each way are measured, none of which is kept.
 
 The estimate is the speed of those few times the steps that are to come. An evaluated clip counts as a third of a trained one (a pass back
-costs about two passes forward), and is evaluated run by run, in a stack too. A branch that runs start from is a run of its own.
+costs about two passes forward), and is evaluated run by run, in a stack too, but for one on a GPU. A branch that runs start from is a run
+of its own.
 """
 
 import math
@@ -23,7 +24,7 @@ from .models.table import takes
 from .obtain import Task
 from .stacked.executor import divided
 from .stacked.group import grouped, stack_of
-from .stacked.stack import run_stacked
+from .stacked.stack import in_one_go_on, run_stacked
 from .stream import Stored
 from .training import Trained, training
 
@@ -60,6 +61,7 @@ class Speed:
         alone_s: a step of one run alone.
         stacked_s: a run's share of a step in a stack; None: it is not for a stack.
         width: of that stack.
+        together: it evaluates its runs in one go.
     """
 
     name: str
@@ -69,10 +71,11 @@ class Speed:
     alone_s: float
     stacked_s: float | None
     width: int
+    together: bool = False
 
     def seconds(self, executor: str, workers: int) -> float:
         if executor == "stacked" and self.stacked_s is not None:
-            return self.steps * self.stacked_s + self.judged * self.alone_s
+            return self.steps * self.stacked_s + self.judged * (self.stacked_s if self.together else self.alone_s)
         return (self.steps + self.judged) * self.alone_s / min(workers, self.runs)
 
 
@@ -136,7 +139,7 @@ def in_a_stack(speed: Speed, group: Sequence[RunConfig], task: Task, cores: int)
         stacked_s = step_seconds([partial(trial, c, task) for c in group[:width]], task, cores) / width
     except BmlaError:
         return speed
-    return replace(speed, stacked_s=stacked_s, width=width)
+    return replace(speed, stacked_s=stacked_s, width=width, together=in_one_go_on(torch.device(task.device)))
 
 
 def trial(config: RunConfig, task: Task) -> Training[Trained]:

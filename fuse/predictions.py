@@ -3,7 +3,7 @@
 Shape legend: n clips, c classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from .models.base import MODALITIES, FusionModel, Output
 from .stream import constant
 
 BATCH_CLIPS = 256
+HEADS = ("result", "audio", "visual", "alpha")  # of an `Output`
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Ask:
         training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            outputs = [self.model(audio, visual, **self.options) for _, audio, visual in self.batches(BATCH_CLIPS)]
+            heads = by_head(self.model(audio, visual, **self.options) for _, audio, visual in self.batches(BATCH_CLIPS))
         self.model.train(training)
-        return self.predictions(end_to_end(outputs))
+        return self.predictions({head: torch.cat(parts).cpu().numpy() for head, parts in heads.items()})
 
     def batches(self, size: int) -> Iterator[Batch]:
         """What the model is shown, so many clips at a time."""
@@ -102,26 +103,21 @@ class Ask:
             visual = visual.absent() if visual is not None and "visual" in self.hidden else visual
             yield Batch(clips, audio, visual)
 
-    def predictions(self, output: Output) -> Predictions:
-        """Args: output: the answers about all clips, (n, …)."""
+    def predictions(self, answers: Mapping[str, np.ndarray]) -> Predictions:
+        """Args: answers: of each head that the model has, (n, …), about all clips."""
         features, clips = self.features, self.clips
         shown = [m for m in self.modalities if m not in self.hidden]
         present = {
             m: features.stream(m).present[clips] if m in shown else np.zeros(len(clips), bool) for m in MODALITIES
         }
-        result, audio, visual, alpha = (
-            None if field is None else field.cpu().numpy()
-            for field in (output.result, output.audio, output.visual, output.alpha)
-        )
-        assert result is not None
         return Predictions(
             ids=features.ids[clips],
             groups=features.groups[clips],
             labels=features.labels.numpy()[clips],
-            result=result,
-            audio=audio,
-            visual=visual,
-            alpha=alpha,
+            result=answers["result"],
+            audio=answers.get("audio"),
+            visual=answers.get("visual"),
+            alpha=answers.get("alpha"),
             audio_present=present["audio"],
             visual_present=present["visual"],
         )
@@ -142,11 +138,14 @@ def predict(
     return Ask(model, features, clips, modalities, versions or {}, augment, hidden, options=options).alone()
 
 
-def end_to_end(outputs: Sequence[Output], axis: int = 0) -> Output:
-    """The answers of all batches in one, but for pooled features, which `Predictions` leaves out."""
-    heads = ("result", "audio", "visual", "alpha")
-    fields = {head: [part for output in outputs if (part := getattr(output, head)) is not None] for head in heads}
-    return Output(**{head: torch.cat(parts, axis) for head, parts in fields.items() if parts})
+def by_head(outputs: Iterable[Output]) -> dict[str, list[Tensor]]:
+    """The batches of each head that the model has; pooled features are not kept."""
+    heads: dict[str, list[Tensor]] = {}
+    for output in outputs:
+        for head in HEADS:
+            if (answer := getattr(output, head)) is not None:
+                heads.setdefault(head, []).append(answer)
+    return heads
 
 
 def with_mean(features: Features, model: FusionModel, modality: str) -> Features:

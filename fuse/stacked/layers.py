@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..models.base import Standardise, Steps
 from ..models.decision import ABSENT, Decision
 from ..models.joint import LinearHead
+from ..models.reliability import Reliability
 from .layout import Layout
 
 Place = tuple[slice, ...]
@@ -104,7 +105,7 @@ class StackedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(E B, T, d) or (E B, d)."""
-        if not any(self.shares):
+        if not (self.training and any(self.shares)):
             return x
         grid = self.layout.unfold(x)
         if self.layout.joint is not None:
@@ -184,6 +185,37 @@ class StackedDecision(nn.Module):
             grid = self.layout.unfold(torch.cat([audio, visual], 1))
             logits = batched(grid, self.weight.value, self.bias.value).flatten(0, 1)
         return logits.view(clips, 2, self.columns).masked_fill(~present[..., None], ABSENT).softmax(1)
+
+
+class StackedReliability(Reliability):
+    """Of `reliability.py`. Its numbers are set when training is over, so they are each run's own whenever it is asked."""
+
+    def __init__(self, parts: Sequence[Reliability], layout: Layout):
+        nn.Module.__init__(self)
+        self.layout, self.columns, self.parts = layout, parts[0].columns, tuple(parts)
+
+    def of_each(self, name: str) -> Tensor | None:
+        """(E, …) as they are now."""
+        own = [getattr(part, name) for part in self.parts]
+        return None if own[0] is None else torch.stack(own)
+
+    def logits(self, x: Tensor) -> Tensor:
+        grid = self.layout.unfold(x)
+        logits = grid.new_zeros(*grid.shape[:2], self.columns)
+        weight, bias, mean, std = (self.of_each(name) for name in ("weight", "bias", "mean", "std"))
+        if weight is not None:
+            assert mean is not None
+            assert std is not None
+            logits = logits + torch.bmm((grid - mean[:, None]) / std[:, None], weight[..., None])
+        if bias is not None:
+            logits = logits + bias[:, None]
+        return logits.flatten(0, 1)
+
+    def sharpen(self, result: Tensor) -> Tensor:
+        sharpness = self.of_each("sharpness")
+        if sharpness is None:
+            return result
+        return torch.log_softmax(sharpness.exp()[:, None, None] * self.layout.unfold(result), -1).flatten(0, 1)
 
 
 def one_of_each(parts: Sequence[Any]) -> Slot | None:

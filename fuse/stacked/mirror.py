@@ -32,6 +32,7 @@ from .layers import (
     StackedLinear,
     StackedLinearHead,
     StackedNorm,
+    StackedReliability,
     StackedStandardise,
 )
 from .layout import Layout
@@ -42,13 +43,24 @@ LAYERS: dict[type, Callable[[Any, Layout], nn.Module]] = {
     Standardise: StackedStandardise,
     LinearHead: StackedLinearHead,
     Decision: StackedDecision,
+    Reliability: StackedReliability,
 }
 # Made of known layers, with no numbers of their own, and no clip's output depends on another clip of the batch.
 FOLDED: set[type] = {
-    *(nn.ModuleList, Attention, EncoderLayer, Encoder, Project, Tower, Branch, SingleModality, ConcatTransformer),
+    *(
+        nn.ModuleList,
+        nn.Identity,
+        Attention,
+        EncoderLayer,
+        Encoder,
+        Project,
+        Tower,
+        Branch,
+        SingleModality,
+        ConcatTransformer,
+    ),
     *(CrossBlock, CrossBRFF, BilinearBRFF, BalanceMLA, Joint, LogitAverage, SharedHead, Gated, FiLM),
 }
-SAME: set[type] = {nn.Identity, Reliability}  # without numbers, or as fresh in every run until training is over
 
 
 class DoesNotStack(BmlaError):
@@ -122,13 +134,6 @@ def mirrored(parts: Sequence[nn.Module], layout: Layout, owner: str) -> Any:
         return StackedDropout(parts, layout, owner)  # type: ignore[arg-type]
     if kind in LAYERS:
         return LAYERS[kind](parts, layout)
-    if kind in SAME:
-        assert all(
-            torch.equal(a, b)
-            for p in parts
-            for a, b in zip(parts[0].state_dict().values(), p.state_dict().values(), strict=True)
-        )
-        return parts[0]
     if kind not in FOLDED:
         raise DoesNotStack(f"{kind.__name__} works for one run at a time")
     children = {}
@@ -156,7 +161,7 @@ def unknown_parts(model: nn.Module) -> list[str]:
 
 def top_parts(module: nn.Module) -> list[nn.Module]:
     kind = type(module)
-    if kind is nn.Dropout or kind in LAYERS or kind in SAME:
+    if kind is nn.Dropout or kind in LAYERS:
         return []
     if kind in FOLDED:
         return [unknown for child in module.children() for unknown in top_parts(child)]

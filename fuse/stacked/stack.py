@@ -8,10 +8,11 @@ What the balance method and the losses see is cut off from the stack: each run t
 answers, and one pass carries all of these on to the parameters.
 
 On a GPU, where nothing within a step is a run's own but numbers, all steps of an epoch are taken in one go: see `whole.py`. Dropout
-masks are then drawn for all runs together, so that they depend on who else is in the stack.
+masks are then drawn for all runs together, so that they depend on who else is in the stack. What all runs ask of their models between
+epochs, and when they are trained, one pass answers there: see `questions.py`. (On a CPU that takes as long as one by one.)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,7 @@ from ..models.base import FusionModel, Output
 from ..predictions import Ask
 from .layout import Draws, Layout, fold
 from .mirror import mirror, slots_of, steps_of
+from .questions import answers, the_same
 from .rows import RowOptimiser, Rows
 from .whole import Epochs, in_one_go
 
@@ -75,13 +77,13 @@ def run_stacked(
     Args:
         starts: of each run, what it is known by, and what begins its training; called when there is room for it.
         width: E, the largest number in lockstep.
-        whole: epochs are trained in one go where they can be; None: on a GPU.
+        whole: epochs are trained, and questions of all runs answered, in one go where they can be; None: see `in_one_go_on`.
 
     Raises:
         DoesNotStack: the model has a part that only works for one run.
     """
     waiting, place = iter(starts), torch.device(device)
-    at_once = place.type == "cuda" if whole is None else whole
+    at_once = in_one_go_on(place) if whole is None else whole
     members: list[Member[Key, Result]] = []
     try:
         stack: Stack | None = None
@@ -109,17 +111,23 @@ def run_stacked(
                 member.training.close()
 
 
+def in_one_go_on(device: torch.device) -> bool:
+    """Whether many runs' epochs and answers in one go are worth it: on a GPU, whose time goes into starting small pieces of work."""
+    return device.type == "cuda"
+
+
 class Stack:
     """Some runs, each of which waits for answers, for the steps of an epoch, or for a pass forward.
 
-    Args of init: whole: epochs are trained in one go where they can be.
+    Args of init: whole: see `run_stacked`.
     """
 
     def __init__(self, members: Sequence[Member[Any, Any]], whole: bool):
         self.members, self.whole = list(members), whole
         self.epochs: Epochs | None = None
         self.layout = Layout([m.draws.here for m in members])
-        self.model = mirror([model_of(m.request) for m in members], self.layout).train()
+        self.models = [model_of(m.request) for m in members]
+        self.model = mirror(self.models, self.layout).train()
         optimisers = [m.optimiser for m in members if m.optimiser is not None]
         self.rows = Rows(slots_of(self.model), optimisers)
         for member in members:
@@ -127,9 +135,8 @@ class Stack:
 
     def go_on(self) -> None:
         """Answers to those that ask; where none does, an epoch of each run, or one batch."""
-        if asked := [(m, m.request) for m in self.members if isinstance(m.request, Ask)]:
-            for member, question in asked:
-                member.go_on(question.alone())
+        if asking := {m: m.request for m in self.members if isinstance(m.request, Ask)}:
+            self.tell(asking)
             return
         if self.whole and in_one_go([m.request for m in self.members]):
             requests: list[AllSteps] = self.asked(AllSteps)
@@ -141,6 +148,17 @@ class Stack:
             if isinstance(member.request, AllSteps):
                 member.go_on(None)
         self.step()
+
+    def tell(self, asking: Mapping[Member[Any, Any], Ask]) -> None:
+        """Answers each; in one go where every run asks its own model the same."""
+        asks = list(asking.values())
+        own = [*map(id, self.models)] == [id(ask.model) for ask in asks]
+        if self.whole and len(asks) > 1 and own and the_same(asks):
+            found = answers(self.model, self.layout, asks)
+        else:
+            found = [ask.alone() for ask in asks]
+        for member, each in zip(asking, found, strict=True):
+            member.go_on(each)
 
     def step(self) -> None:
         """One batch of each run."""
