@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score, recall_score
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from .balance.base import Step, true_class_scores
-from .metrics import branch_accuracy, mean, own_class_alpha
+from .metrics import branch_accuracy, confusion, macro_f1, mean, own_class_alpha, uar
 from .predictions import Predictions
 
 LOSSES = ("result", "audio", "visual")
@@ -71,11 +70,12 @@ def dev_figures(predictions: Predictions) -> dict[str, Any]:
     alpha = own_class_alpha(predictions)
     known = ~np.isnan(alpha)
     classes = predictions.result.shape[1]
+    counts = confusion(truth, predicted, classes)
     return {
         "dev_loss": negative_log(predictions.result, truth),
         "dev_accuracy": float((predicted == truth).mean()),
-        "dev_macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        "dev_uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)),
+        "dev_macro_f1": macro_f1(counts),
+        "dev_uar": uar(counts),
         **{f"dev_loss_{m}": branch_loss(predictions, m) for m in ("audio", "visual")},
         "dev_accuracy_audio": branch_accuracy(predictions, "audio"),
         "dev_accuracy_visual": branch_accuracy(predictions, "visual"),

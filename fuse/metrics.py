@@ -1,12 +1,14 @@
 """What a list of answers is worth: accuracy, top-5 accuracy, F1, recall, confusions, each branch by itself, and the mean decision weight.
 
 A number that has no clips to stand on is None. UAR (unweighted average recall) and macro F1 are over the classes that occur.
+
+*Source:* the figures are those of scikit-learn to the last bit, without its checks of what it is given, which take far longer than the
+figures: every epoch of every run has some.
 """
 
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from .predictions import Predictions
 
@@ -28,15 +30,16 @@ def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[s
     """
     truth, predicted = predictions.labels, predictions.predicted
     classes = predictions.result.shape[1]
+    counts = confusion(truth, predicted, classes)
     result: dict[str, Any] = {
         "clips": len(truth),
-        "accuracy": float(accuracy_score(truth, predicted)),
+        "accuracy": float((truth == predicted).mean()),
         "top_k": top_k(classes),
         "top_k_accuracy": top_k_accuracy(predictions.result, truth, top_k(classes)),
-        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
-        "uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)),
-        "confusion": confusion_matrix(truth, predicted, labels=range(classes)).tolist(),
+        "macro_f1": macro_f1(counts),
+        "weighted_f1": weighted_f1(counts),
+        "uar": uar(counts),
+        "confusion": counts.tolist(),
     }
     for modality in ("audio", "visual"):
         result[f"{modality}_accuracy"] = branch_accuracy(predictions, modality)
@@ -45,6 +48,36 @@ def scores(predictions: Predictions, alone: Predictions | None = None) -> dict[s
     result["alpha"] = mean(alpha[~np.isnan(alpha)])
     result["alpha_per_class"] = [mean(alpha[(truth == c) & ~np.isnan(alpha)]) for c in range(classes)]
     return result
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """(c, c) how many clips of each class (rows) were taken for which."""
+    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def macro_f1(counts: np.ndarray) -> float:
+    """Mean over the classes that occur, as truth or as an answer. Args: counts: see `confusion`."""
+    return float(f1_of_each(counts)[0].mean())
+
+
+def weighted_f1(counts: np.ndarray) -> float:
+    """The same, each class with the share of the clips that it has."""
+    f1, clips = f1_of_each(counts)
+    return float(np.average(f1, weights=clips))
+
+
+def uar(counts: np.ndarray) -> float:
+    """Mean recall of the classes that are the truth of a clip."""
+    clips = counts.sum(1)
+    there = clips > 0
+    return float((counts.diagonal()[there] / clips[there]).mean())
+
+
+def f1_of_each(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each class that occurs, and how many clips it has."""
+    clips, answered = counts.sum(1), counts.sum(0)
+    there = clips + answered > 0
+    return 2 * counts.diagonal()[there] / (clips + answered)[there], clips[there]
 
 
 def top_k(classes: int) -> int:
