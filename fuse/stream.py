@@ -4,6 +4,7 @@ Shape legend: n clips, l feature length, b clips of a batch, t steps of its long
 (height, width) or (height, width, 3) or a stack (k, l) may stand as well.
 """
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ class Stream(ABC):
         lengths: (n,) int64 on the CPU: steps of each clip; 0: it has none.
         present: (n,) bool: the clip has at least one valid step.
         digest: of the stream's specification.
+        known: statistics that were computed, by their clips: all runs of a fold ask for the same.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Stream(ABC):
     lengths: Tensor
     present: np.ndarray
     digest: str
+    known: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def length(self) -> int:
@@ -76,6 +79,13 @@ class Stream(ABC):
         Returns:
             two of the shape of a step; of pictures, (1,) or (3,).
         """
+        name = hashlib.sha256(clips.tobytes()).digest()
+        if name not in self.known:
+            self.known[name] = self.computed(clips)
+        return self.known[name]
+
+    def computed(self, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+        """See `statistics`."""
         longest = max(int(self.lengths[clips].max()), 1) if len(clips) else 1
         size = max(1, min(STATISTICS_CLIPS, STATISTICS_NUMBERS // (longest * self.length)))
         parts = (valid_steps(self.batch(group)) for group in torch.from_numpy(clips).split(size))

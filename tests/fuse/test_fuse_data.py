@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,22 @@ def test_statistics_are_those_of_the_valid_steps_of_the_given_clips() -> None:
     assert float(mean[0]) == pytest.approx(steps.mean(), rel=1e-5)
     assert float(std[0]) == pytest.approx(steps.std(), rel=1e-5)
     assert (float(mean[1]), float(std[1])) == (pytest.approx(7.0), 1.0)
+
+
+def test_statistics_of_the_same_clips_are_computed_once(
+    make_features: Callable[..., Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = make_features().stream("audio")
+    seen: list[int] = []
+    plain = Resident.batch
+    monkeypatch.setattr(Resident, "batch", lambda self, clips: (seen.append(len(clips)), plain(self, clips))[1])
+    first, other = stream.statistics(np.arange(60)), stream.statistics(np.arange(1, 61))
+    again = replace(stream).statistics(np.arange(60))
+    assert seen == [60, 60, 60]
+    assert stream.statistics(np.arange(60)) is first
+    assert seen == [60, 60, 60]
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
 
 
 def test_statistics_of_half_precision_do_not_overflow() -> None:
