@@ -42,7 +42,7 @@ from .leakage import Leak
 from .models.base import FusionModel, Input
 from .models.own import Builder, identity
 from .models.table import OWN, build, entry, takes
-from .predictions import Predictions, predict
+from .predictions import HEADS, Predictions, predict
 from .run_clips import write_clips
 from .standing import Epoch
 from .stream import Stream
@@ -50,7 +50,6 @@ from .training import Trained
 
 FORMAT = 1
 CONDITIONS = "conditions"
-HEADS = ("result", "audio", "visual", "alpha")
 LARGEST_LENGTH = 1 << 20  # of a feature, as in a stream specification
 LARGEST_CLASSES = 1 << 20
 

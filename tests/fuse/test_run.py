@@ -12,7 +12,8 @@ import torch
 from bmla.fuse import run as module
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
-from bmla.fuse.run import HEADS, Run, RunDamaged, load_run, run_name
+from bmla.fuse.predictions import HEADS
+from bmla.fuse.run import Run, RunDamaged, load_run, run_name
 from bmla.fuse.sweep import run_sweep
 from bmla.store.errors import StoreError, UsageError
 
