@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from bmla.fuse.config import RunConfig
+from bmla.fuse.data import Features
 from bmla.fuse.training import Trained
 
 Tiny = Callable[..., RunConfig]
@@ -59,3 +61,19 @@ def assert_close() -> Callable[[Trained, Trained], None]:
             assert {k: mine[k] for k in numbers} == pytest.approx({k: yours[k] for k in numbers}, rel=1e-3, abs=1e-5)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def on_gpu() -> Callable[[Features], Features]:
+    """Puts the values of both streams on the GPU; without one, the test is skipped."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+    def move(features: Features) -> Features:
+        moved = {
+            m: replace(s, values=s.values.cuda(), valid=s.valid.cuda())  # type: ignore[call-arg]
+            for m, s in (("audio", features.stream("audio")), ("visual", features.stream("visual")))
+        }
+        return replace(features, **moved)
+
+    return move

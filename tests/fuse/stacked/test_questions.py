@@ -32,7 +32,7 @@ Make = Callable[..., Features]
 Tiny = Callable[..., RunConfig]
 Settings = Callable[..., list[RunConfig]]
 Close = Callable[[Trained, Trained], None]
-Begin = Callable[[Sequence[RunConfig], Features], Stack]
+Begin = Callable[..., Stack]
 BOTH = ("audio", "visual")
 NOISE = "audio.arrays@a"
 SMALL = dict(layers=1, width=16, heads=2, epochs=2, finetune_epochs=1, lr=1e-3, finetune_lr=3e-4, batch_size=32)
@@ -50,8 +50,8 @@ def begin() -> Iterator[Begin]:
     """A stack of runs that have just begun; their trainings are ended afterwards."""
     members: list[Member[Any, Any]] = []
 
-    def make(configs: Sequence[RunConfig], features: Features) -> Stack:
-        mine = [Member(c, training(c, features), torch.device("cpu")) for c in configs]
+    def make(configs: Sequence[RunConfig], features: Features, device: str = "cpu") -> Stack:
+        mine = [Member(c, training(c, features, device=device), torch.device(device)) for c in configs]
         members.extend(mine)
         return Stack(mine, whole=True)
 
@@ -75,7 +75,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def assert_same(found: Predictions, expected: Predictions) -> None:
+def assert_same(found: Predictions, expected: Predictions, atol: float = 1e-5) -> None:
     for field in fields(Predictions):
         mine, other = getattr(found, field.name), getattr(expected, field.name)
         assert (mine is None) == (other is None), field.name
@@ -83,7 +83,7 @@ def assert_same(found: Predictions, expected: Predictions) -> None:
             assert np.array_equal(mine, other), field.name
         else:
             assert mine.dtype == other.dtype
-            np.testing.assert_allclose(mine, other, atol=1e-5, err_msg=field.name)
+            np.testing.assert_allclose(mine, other, atol=atol, err_msg=field.name)
 
 
 def fitted(models: Sequence[FusionModel]) -> None:
@@ -137,6 +137,20 @@ def test_so_are_those_of_the_forms_of_balancemla(
     asks = [Ask(m, ragged, ragged.clips("dev", BOTH), BOTH) for m in runs.models]
     for found, ask in zip(answers(runs.model, runs.layout, asks), asks, strict=True):
         assert_same(found, ask.alone())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", ["transformer", "balancemla"])
+def test_so_they_are_on_a_gpu(
+    settings: Settings, ragged: Features, on_gpu: Callable[[Features], Features], begin: Begin, model: str
+) -> None:
+    there = on_gpu(ragged)
+    runs = begin([replace(c, folds=0, fold=0) for c in settings(model)], there, "cuda")
+    fitted(runs.models)
+    for way in ({}, {"hidden": ("audio",)}, {"mean": ("visual",)}):
+        asks = [Ask(m, there, there.clips("train", BOTH), BOTH, **way) for m in runs.models]  # type: ignore[arg-type]
+        for found, ask in zip(answers(runs.model, runs.layout, asks), asks, strict=True):
+            assert_same(found, ask.alone(), atol=1e-3)
 
 
 def test_what_is_asked_differently_is_told_apart(settings: Settings, ragged: Features, begin: Begin) -> None:

@@ -246,10 +246,8 @@ def test_on_a_gpu_runs_are_grouped_by_epochs_that_can_be_taken_in_one_go(tiny: T
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", ["transformer", "balancemla"])
 def test_a_captured_step_equals_the_run_alone(
-    tiny: Tiny, settings: Settings, ragged: Features, epochs: list[int], model: str
+    settings: Settings, ragged: Features, on_gpu: Callable[[Features], Features], epochs: list[int], model: str
 ) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     configs = same_epochs(settings(model))
     there = on_gpu(ragged)
     for config, other in zip(configs, at_once(configs, there, "cuda"), strict=True):
@@ -259,11 +257,3 @@ def test_a_captured_step_equals_the_run_alone(
             if "key_value.bias" not in name and "sharpness" not in name:
                 torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-3, msg=name)
     assert epochs[:3] == [3] * 3
-
-
-def on_gpu(features: Features) -> Features:
-    moved = {
-        m: replace(s, values=s.values.cuda(), valid=s.valid.cuda())  # type: ignore[call-arg]
-        for m, s in (("audio", features.stream("audio")), ("visual", features.stream("visual")))
-    }
-    return replace(features, **moved)
