@@ -14,6 +14,7 @@ import torch
 
 from bmla.extract.demo.generate import WORDS, make_demo
 from bmla.extract.encoders.table import TABLE
+from bmla.extract.executors import processes_of
 from bmla.extract.extraction import Summary, extract
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.report import human_bytes, profile_lines
@@ -47,26 +48,29 @@ def measure(options: argparse.Namespace) -> None:
         config = ExtractConfig(
             "lrw", root, Path(folder) / "lrw.zarr", tools, limit=options.clips, workers=feeders, devices=devices
         )
-        plan = make_plan(config)
+        plan, processes = make_plan(config), len(processes_of(devices, feeders))
         moments: list[tuple[float, int]] = []  # when so many clips got done
-        summary = extract(plan, lambda before, clips: None, lambda clips: moments.append((time.perf_counter(), clips)))
+        used: list[int] = [0]  # bytes of the device then
+
+        def advance(clips: int) -> None:
+            moments.append((time.perf_counter(), clips))
+            if device != "cpu":
+                free, all_bytes = torch.cuda.mem_get_info(device)
+                used.append(all_bytes - free)
+
+        summary = extract(plan, lambda before, clips: None, advance)
         size = sum(file.stat().st_size for file in config.store.rglob("*") if file.is_file())
     place = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
-    print(
-        f"{len(plan.clips)} clips, {len(devices)} x {place}, {feeders} feeders, {os.cpu_count()} cores: {', '.join(streams)}"
-    )
-    for line in report(summary, moments, feeders):
+    print(f"{len(plan.clips)} clips on {place}, {os.cpu_count()} cores: {', '.join(streams)}")
+    print(f"  {processes} process(es) with the device, {feeders} feeders")
+    for line in report(summary, moments, processes, feeders):
         print(f"  {line}")
-    if device != "cpu" and len(devices) == 1:  # of several, each process has its own
-        print(
-            f"  peak memory of the device: {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB allocated, "
-            f"{torch.cuda.max_memory_reserved(device) / 1e9:.2f} GB reserved"
-        )
+    print(f"  most memory of the device that was in use, by whomever: {max(used) / 1e9:.2f} GB")
     own, fed = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"  memory: {own:.2f} GB here, {fed:.2f} GB in the largest feeder; the store: {human_bytes(size)}")
 
 
-def report(summary: Summary, moments: list[tuple[float, int]], feeders: int) -> list[str]:
+def report(summary: Summary, moments: list[tuple[float, int]], processes: int, feeders: int) -> list[str]:
     """Lines on how fast it was.
 
     Args:
@@ -86,6 +90,7 @@ def report(summary: Summary, moments: list[tuple[float, int]], feeders: int) -> 
         f"{rate:.2f} clips/s, and {start_s:.0f} s to start; {failed} results failed",
         f"LRW's {LRW_CLIPS} clips: {hours:.2f} hours (goal {GOAL_HOURS:g})",
         f"the device's process was busy {busy or 0:.0%} of its time (goal {GOAL_BUSY:.0%})",
-        f"by their work alone: the device {clips / device_s:.1f} clips/s, {feeders} feeders {feeders * clips / feeding_s:.1f}",
+        f"by their work alone: {processes} process(es) with the device {processes * clips / device_s:.1f} clips/s, "
+        f"{feeders} feeders {feeders * clips / feeding_s:.1f}",
         *(line.removeprefix("  ") for line in profile_lines(summary)),
     ]

@@ -116,7 +116,7 @@ def detect(decoded: Sequence[Decoded], streams: Sequence[str], tools: Tools) -> 
     if wanted and tools.config.finding.detects and "sight" in tools.kit.wanted(streams):
         images = [decoded[i].frames.images for i in wanted]  # type: ignore[union-attr]
         pictures = [looked_at(frames, tools.config.finding) for frames in images]
-        for i, faces in zip(wanted, tools.detector.detect_many(pictures), strict=True):
+        for i, faces in zip(wanted, tools.measuring_detector.detect_many(pictures), strict=True):
             found[i] = faces
     return found
 

@@ -15,7 +15,6 @@ import numpy as np
 from .. import __version__
 from ..store.clips import Clip, ClipTable
 from ..store.errors import MediaError, UsageError
-from ..store.reading.device import pick_device
 from ..store.spec import StreamSpec
 from . import noise
 from .encoders import table
@@ -175,10 +174,15 @@ class Tools:
 
     @cached_property
     def detector(self) -> FaceDetector:
-        """On a GPU one that also measures landmarks there: face by face on CPUs they take most of the time of an extraction."""
-        place, known = pick_device(self.config.device), self.kit.landmarks
-        landmarks = DeviceLandmarks(known.file, place) if place.type == "cuda" and known else None
-        return FaceDetector(self.config.detector_weights, device=self.config.device, landmarks=landmarks)
+        return FaceDetector(self.config.detector_weights, device=self.config.device)
+
+    @cached_property
+    def measuring_detector(self) -> FaceDetector:
+        """The same; on a GPU it also measures landmarks there: face by face on CPUs they take most of the time of an extraction."""
+        place, known = self.detector.device, self.kit.landmarks
+        if place.type == "cuda" and known:
+            self.detector.landmarks = DeviceLandmarks(known.file, place)
+        return self.detector
 
     def specification(self, stream: str) -> StreamSpec:
         """The stream specification that this set of tools gives. Raises UsageError where a noise lacks what it needs."""

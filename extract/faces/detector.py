@@ -42,6 +42,8 @@ class FaceDetector:
         small_faces: True searches the finest level, half of the work, in every picture. False only where the others find nothing:
             faces narrower than about 40 pixels are then found only in pictures without a larger one, which for a lip
             reader is none the worse. From 48 pixels on both gave the same boxes (11 portraits in 3 places each).
+
+    Attributes:
         landmarks: measures those of each face, while the picture is on the device; None: nobody does.
 
     Raises:
@@ -56,7 +58,6 @@ class FaceDetector:
         nms_iou: float = 0.4,
         max_side_px: int | None = None,
         small_faces: bool = False,
-        landmarks: DeviceLandmarks | None = None,
     ):
         if not 0 < threshold < 1 or not 0 <= nms_iou <= 1:
             raise UsageError(f"detector: threshold {threshold} and nms_iou {nms_iou} must lie between 0 and 1")
@@ -64,7 +65,8 @@ class FaceDetector:
             raise UsageError(f"detector: max_side_px {max_side_px}, expected {STRIDES_PX[-1]} or more")
         self.device = pick_device(device)
         self.threshold, self.nms_iou = threshold, nms_iou
-        self.max_side_px, self.small_faces, self.landmarks = max_side_px, small_faces, landmarks
+        self.max_side_px, self.small_faces = max_side_px, small_faces
+        self.landmarks: DeviceLandmarks | None = None
         self.least = math.log(threshold / (1 - threshold))  # the threshold as a logit
         self.weights = load_embedded() if weights is None else load_checkpoint(weights)
         _keep_freed_memory()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bmla.extract.faces import shape_model
 from bmla.extract.faces.detector import FaceDetector
 from bmla.extract.faces.device_landmarks import DeviceLandmarks
-from bmla.extract.faces.landmarks import Landmarks68, dlib_square
+from bmla.extract.faces.landmarks import dlib_square
 from bmla.extract.faces.shape_model import numbers_in, read_shape_model
 from bmla.store.errors import BmlaError
 
@@ -133,7 +133,8 @@ def test_a_detector_that_measures_gives_each_face_its_own_points(file, portrait)
     small = np.ascontiguousarray(portrait[:300, 100:400])
     two = np.concatenate([small, small], axis=1)
     pictures = np.stack([two, np.zeros_like(two), np.ascontiguousarray(two[:, ::-1])])
-    detector = FaceDetector(landmarks=DeviceLandmarks(file, CPU))
+    detector = FaceDetector()
+    detector.landmarks = DeviceLandmarks(file, CPU)
     model = dlib.shape_predictor(str(file))
     (faces,) = detector.detect_many([pictures])
     assert [len(f.boxes) for f in faces] == [2, 0, 2]
@@ -150,7 +151,8 @@ def test_a_gpu_measures_the_points_of_dlib(portrait, landmarks):
         pytest.skip("no CUDA device")
     cuda = torch.device("cuda")
     pictures = np.stack([np.roll(portrait, shift, axis=(0, 1)) for shift in range(40)])
-    detector = FaceDetector(device="cuda", landmarks=DeviceLandmarks(Landmarks68().file, cuda))
+    detector = FaceDetector(device="cuda")
+    detector.landmarks = DeviceLandmarks(landmarks.file, cuda)
     (faces,) = detector.detect_many([pictures])
     expected = [[landmarks.predict(p, box) for box in f.boxes] for p, f in zip(pictures, faces, strict=True)]
     found = np.concatenate([f.points for f in faces])
