@@ -49,13 +49,16 @@ class Arena:
             False: the system allows no more; what is not locked is read all the same, more slowly.
         """
         runtime, size = torch.cuda.cudart(), min(LOCKED_BYTES, self.slot_bytes)
-        for slot in range(self.slots):
-            at = self.block.array[slot * self.slot_bytes :].ctypes.data
-            if int(runtime.cudaHostRegister(at, size, PORTABLE)) != 0:
-                with suppress(RuntimeError):  # CUDA tells of the error once more, to whoever asks for something next
-                    torch.zeros(1, device=device).add_(1)
-                return False
-            weakref.finalize(self, runtime.cudaHostUnregister, at)
+        with torch.cuda.device(device):  # or the first GPU would be taken into use too
+            for slot in range(self.slots):
+                at = self.block.array[slot * self.slot_bytes :].ctypes.data
+                if int(runtime.cudaHostRegister(at, size, PORTABLE)) != 0:
+                    with suppress(
+                        RuntimeError
+                    ):  # CUDA tells of the error once more, to whoever asks for something next
+                        torch.zeros(1, device=device).add_(1)
+                    return False
+                weakref.finalize(self, runtime.cudaHostUnregister, at)
         return True
 
     def put(self, slot: int, start: int, array: np.ndarray) -> Stored | None:
