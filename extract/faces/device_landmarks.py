@@ -63,10 +63,8 @@ class DeviceLandmarks:
         """
         model, look = self.model, _Pixels(images, owner)
         squares = torch.tensor([dlib_square(box) for box in boxes], dtype=torch.float64, device=self.device).view(-1, 3)
-        corner, side = (
-            squares[:, None, :2] + 0.5,
-            squares[:, None, 2:] - 1,
-        )  # the last pixel is where 1 lies; half up to round
+        # 1 lies on the last pixel of the side; the half makes the whole part of a number what it rounds to.
+        corner, side = squares[:, None, :2] + 0.5, squares[:, None, 2:] - 1
         points = model.mean.expand(len(boxes), -1, -1)
         for stage in range(len(self.leaves)):
             turn = (points.flatten(1).double() @ self.turns).float().view(-1, 1, 2, 2)

@@ -47,19 +47,9 @@ LAYERS: dict[type, Callable[[Any, Layout], nn.Module]] = {
 }
 # Made of known layers, with no numbers of their own, and no clip's output depends on another clip of the batch.
 FOLDED: set[type] = {
-    *(
-        nn.ModuleList,
-        nn.Identity,
-        Attention,
-        EncoderLayer,
-        Encoder,
-        Project,
-        Tower,
-        Branch,
-        SingleModality,
-        ConcatTransformer,
-    ),
-    *(CrossBlock, CrossBRFF, BilinearBRFF, BalanceMLA, Joint, LogitAverage, SharedHead, Gated, FiLM),
+    *(nn.ModuleList, nn.Identity, Attention, EncoderLayer, Encoder, Project, Tower, Branch, SingleModality),
+    *(ConcatTransformer, CrossBlock, CrossBRFF, BilinearBRFF, BalanceMLA),
+    *(Joint, LogitAverage, SharedHead, Gated, FiLM),
 }
 
 

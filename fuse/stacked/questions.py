@@ -14,9 +14,7 @@ from ..models.base import FusionModel, Steps
 from ..predictions import BATCH_CLIPS, Ask, Predictions, by_head
 from .layout import Layout
 
-AT_ONCE = (
-    8 * BATCH_CLIPS
-)  # answers of all runs together in one pass, so that a stack that can be trained has room for them
+AT_ONCE = 8 * BATCH_CLIPS  # answers of all runs together in one pass: a stack that can be trained has room for them
 
 
 def the_same(asks: Sequence[Ask]) -> bool:
