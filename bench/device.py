@@ -14,7 +14,6 @@ import torch
 
 from bmla.extract.demo.generate import WORDS, make_demo
 from bmla.extract.encoders.table import TABLE
-from bmla.extract.executors import processes_of
 from bmla.extract.extraction import Summary, extract
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.report import human_bytes, profile_lines
@@ -48,7 +47,7 @@ def measure(options: argparse.Namespace) -> None:
         config = ExtractConfig(
             "lrw", root, Path(folder) / "lrw.zarr", tools, limit=options.clips, workers=feeders, devices=devices
         )
-        plan, processes = make_plan(config), len(processes_of(devices, feeders))
+        plan, processes = make_plan(config), len(devices)
         moments: list[tuple[float, int]] = []  # when so many clips got done
         used: list[int] = [0]  # bytes of the device then
 

@@ -18,8 +18,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from ..store.errors import BmlaError, WorkerDied
 from ..store.processes import POLL_S, end_with_parent, parcel
 from .feeding import AHEAD, run_fed
@@ -28,9 +26,6 @@ from .threads import one_thread, with_one_thread
 from .tools import ToolConfig, Tools
 
 FEEDERS_PER_GPU = 15  # more than one GPU can use
-# A GPU's process spends a third of its time on asking for work and on what comes back, in which the GPU rests. A second process beside
-# it fills the gaps, where there are feeders for both and memory for the networks of both.
-FEEDERS_FOR_TWO, BYTES_FOR_TWO = 12, 24 << 30
 TASKS_AHEAD = 2 * AHEAD + 2  # shards that a GPU's process has: more than it takes in before it gives the first back
 
 
@@ -51,16 +46,15 @@ def run_on_gpus(
     devices: Sequence[str],
     feeders: int,
 ) -> Iterator[Done]:
-    """Shards on one process a device, or two, each with its own feeders; see `feeding`.
+    """Shards on one process a device, each with its own feeders; see `feeding`.
 
     Args:
-        devices: each as often as it is to have a process; one that is named once has two where that is of use.
+        devices: each as often as it is to have a process. Of two, one computes while the other asks for work or takes results in.
         feeders: processes beside those of the devices, in all.
 
     Raises:
         WorkerDied: a process was killed; what was given back before stands.
     """
-    devices = processes_of(devices, feeders)
     share = max(1, min(feeders // len(devices), FEEDERS_PER_GPU))
     if len(devices) == 1:
         yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
@@ -74,17 +68,6 @@ def run_on_gpus(
     finally:
         for server in servers:
             server.end()
-
-
-def processes_of(devices: Sequence[str], feeders: int) -> tuple[str, ...]:
-    """The device of each process; see FEEDERS_FOR_TWO."""
-    enough = feeders // len(devices) >= FEEDERS_FOR_TWO and len(set(devices)) == len(devices)
-    return tuple(device for device in devices for _ in range(2 if enough and has_room_for_two(device) else 1))
-
-
-def has_room_for_two(device: str) -> bool:
-    place = torch.device(device)
-    return place.type == "cuda" and torch.cuda.mem_get_info(place)[0] >= BYTES_FOR_TWO
 
 
 class Server:

@@ -126,7 +126,7 @@ def device_batch(device: torch.device, size: int) -> DeviceBatch:
 
 
 def in_batches(
-    work: Callable[[Any], Iterable[Any]], items: Sequence[Any] | torch.Tensor, batch: DeviceBatch, cost: int = 1
+    work: Callable[[Any], Iterable[Any]], items: Sequence[Any], batch: DeviceBatch, cost: int = 1
 ) -> list[Any]:
     """The work's results, one an item, in order.
 

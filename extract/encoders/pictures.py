@@ -5,6 +5,7 @@ Shape legend: T frames, B crops, S side of a crop, L features.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -49,14 +50,30 @@ def encode_crops(
     features: list[Features] = []
     for group in groups_of(clips, batch.size):
         crops = [three_channels(clip.images) for clip in group]
-        embedded = in_batches(lambda part: embed(part, precision), laid_on(crops, device), batch)
         ends = np.cumsum([len(own) for own in crops])
+
+        def work(part: range, precision: str = precision, crops: Sequence[np.ndarray] = crops) -> np.ndarray:
+            return embed(laid_on(between(crops, part.start, part.stop), device), precision)
+
+        embedded = in_batches(work, range(ends[-1]), batch)
         for clip, own, end in zip(group, crops, ends, strict=True):
-            values = np.stack(embedded[end - len(own) : end])  # (T, L)
+            places = range(end - len(own), end)
+            values = np.stack(embedded[places.start : places.stop])  # (T, L)
             if not fits(values, precision):
-                values = np.stack(in_batches(lambda part: embed(part, "fp32"), laid_on([own], device), batch))
+                values = np.stack(in_batches(partial(work, precision="fp32"), places, batch))
             features.append(Features(to_float16(values, place_of(len(features), len(clips))), clip.valid.copy()))
     return features
+
+
+def between(arrays: Sequence[np.ndarray], start: int, stop: int) -> list[np.ndarray]:
+    """What lies from `start` to `stop` where the arrays are put end to end."""
+    cut, first = [], 0
+    for array in arrays:
+        part = array[max(0, start - first) : max(0, stop - first)]
+        first += len(array)
+        if len(part):
+            cut.append(part)
+    return cut
 
 
 def groups_of(clips: Sequence[Crops], frames: int) -> Iterator[list[Crops]]:

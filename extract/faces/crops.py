@@ -7,6 +7,7 @@ moves), so the crop is first sampled at a whole multiple of its size that is no 
 over blocks. Beyond the picture's border its edge pixels are repeated.
 """
 
+import threading
 import weakref
 from collections.abc import Callable
 from math import ceil
@@ -44,13 +45,14 @@ def cropped(clip: Sight, crop: FaceCrop | MouthCrop) -> np.ndarray:
         UsageError: nothing but the box of the mouth is known of the clip, and the crop is not of the mouth.
     """
     made = _LAST.of(clip)
-    if crop not in made:
-        made[crop] = _crops(clip.frames, squares(clip, crop), crop)
-    return made[crop]
+    found = made.get(crop)
+    if found is None:
+        found = made[crop] = _crops(clip.frames, squares(clip, crop), crop)
+    return found
 
 
-class _Last:
-    """The crops of the clip that was asked about last: several streams of a clip take the same."""
+class _Last(threading.local):
+    """The crops of the clip that this thread asked about last: several streams of a clip take the same."""
 
     def __init__(self) -> None:
         self.clip: Callable[[], Sight | None] = lambda: None

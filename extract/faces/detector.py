@@ -157,7 +157,7 @@ class FaceDetector:
         arrays = [part.cpu().numpy() for part in found]
         split = [np.split(part, ends) for part in arrays]
         measured: Sequence[np.ndarray | None] = [None] * B
-        if self.landmarks:
+        if self.landmarks and have_area(arrays[0]):  # else whoever follows a face measures it, and records what fails
             measured = np.split(self.landmarks.predict(images, owner[kept], arrays[0]).cpu().numpy(), ends)
         return [Faces(*faces) for faces in zip(*split, best.sigmoid().tolist(), measured, strict=True)]
 
@@ -197,6 +197,11 @@ class FaceDetector:
             "max_side_px": self.max_side_px,
             "small_faces": self.small_faces,
         }
+
+
+def have_area(boxes: np.ndarray) -> bool:
+    """Whether all of (K, 4) x0 y0 x1 y1 do, and are numbers."""
+    return bool(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all())
 
 
 def _keep_freed_memory() -> None:

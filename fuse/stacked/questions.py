@@ -52,12 +52,14 @@ def answers(model: FusionModel, layout: Layout, asks: Sequence[Ask]) -> list[Pre
     runs, first = len(asks), asks[0]
     training = model.training
     model.eval()
-    with torch.inference_mode():
-        heads = by_head(
-            model(repeated(audio, runs), repeated(visual, runs), **first.options)
-            for _, audio, visual in first.batches(min(BATCH_CLIPS, max(1, AT_ONCE // runs)))
-        )
-    model.train(training)
+    try:
+        with torch.inference_mode():
+            heads = by_head(
+                model(repeated(audio, runs), repeated(visual, runs), **first.options)
+                for _, audio, visual in first.batches(min(BATCH_CLIPS, max(1, AT_ONCE // runs)))
+            )
+    finally:
+        model.train(training)
     whole = {head: torch.cat([*map(layout.unfold, parts)], 1).cpu().numpy() for head, parts in heads.items()}
     return [ask.predictions({head: each[e] for head, each in whole.items()}) for e, ask in enumerate(asks)]
 

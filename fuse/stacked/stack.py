@@ -13,6 +13,7 @@ epochs, and when they are trained, one pass answers there: see `questions.py`. (
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -153,10 +154,11 @@ class Stack:
         """Answers each; in one go where every run asks its own model the same."""
         asks = list(asking.values())
         own = [*map(id, self.models)] == [id(ask.model) for ask in asks]
+        found = None
         if self.whole and len(asks) > 1 and own and the_same(asks):
-            found = answers(self.model, self.layout, asks)
-        else:
-            found = [ask.alone() for ask in asks]
+            with suppress(torch.OutOfMemoryError):  # one by one there is room, as there was for their training
+                found = answers(self.model, self.layout, asks)
+        found = found or [ask.alone() for ask in asks]
         for member, each in zip(asking, found, strict=True):
             member.go_on(each)
 

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from bmla.extract import executors
 from bmla.extract.arena import KEPT_BYTES, LOCKED_BYTES, Arena
 from bmla.extract.encoders.device import laid_on
-from bmla.extract.executors import portable, processes_of, run_here, run_on_gpus
+from bmla.extract.executors import portable, run_here, run_on_gpus
 from bmla.extract.extraction import extract
 from bmla.extract.faces.finding import FaceFinding
 from bmla.extract.failures import attempt
@@ -120,18 +119,6 @@ def test_several_devices_share_the_shards(plan, tasks, alone):
     found = list(run_on_gpus(tasks, CONFIG, plan.dataset.root, advanced.append, ("cpu", "cpu"), 2))
     same(sorted(found, key=lambda d: d.task.shard), alone)
     assert sum(advanced) == sum(len(t.clips) for t in tasks)
-
-
-def test_a_gpu_gets_a_second_process_where_there_are_feeders_and_memory_for_two(monkeypatch):
-    free = {"cuda:0": executors.BYTES_FOR_TWO, "cuda:1": executors.BYTES_FOR_TWO - 1}
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (free[str(place)], 1 << 40))
-    enough = executors.FEEDERS_FOR_TWO
-    assert processes_of(("cuda:0",), enough) == ("cuda:0", "cuda:0")
-    assert processes_of(("cuda:0",), enough - 1) == ("cuda:0",)
-    assert processes_of(("cuda:1",), enough) == ("cuda:1",)
-    assert processes_of(("cuda:0", "cuda:1"), 2 * enough) == ("cuda:0", "cuda:0", "cuda:1")
-    assert processes_of(("cuda:0", "cuda:0"), 99) == ("cuda:0", "cuda:0")  # as it was asked for
-    assert processes_of(("cpu",), 99) == ("cpu",)
 
 
 def test_an_error_of_a_device_s_process_arrives(plan, tasks):

@@ -1,5 +1,7 @@
 """Crops: the right place, upright, steady, and no pixel skipped where they shrink."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from bmla.extract.faces.crops import (
     RIGID_MEAN,
     FaceCrop,
     MouthCrop,
+    _Last,
     aligned_face_crop,
     alignment,
     cropped,
@@ -245,3 +248,14 @@ def test_descriptions_are_plain_and_complete():
     }
     assert MouthCrop(size_px=96).describe()["size_px"] == 96
     assert MouthCrop().describe().keys() >= {"width", "sigma_frames", "colour", "resampling"}
+
+
+def test_threads_share_no_crops():
+    """Each remembers those of its own clip alone."""
+    last, one, other = _Last(), Sight(*[None] * 5), Sight(*[None] * 5)  # type: ignore[arg-type]
+    mine = last.of(one)
+    mine["crop"] = 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: (last.of(other), last.of(one))).result() == ({}, {})
+    assert last.of(one) is mine
+    assert last.of(other) == {}

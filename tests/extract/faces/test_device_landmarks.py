@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmla.extract.faces import shape_model
-from bmla.extract.faces.detector import FaceDetector
+from bmla.extract.faces.detector import FaceDetector, have_area
 from bmla.extract.faces.device_landmarks import DeviceLandmarks
 from bmla.extract.faces.landmarks import dlib_square
 from bmla.extract.faces.shape_model import numbers_in, read_shape_model
@@ -143,6 +143,13 @@ def test_a_detector_that_measures_gives_each_face_its_own_points(file, portrait)
         for box, points in zip(found.boxes, found.points, strict=True):
             assert points.tolist() == [list(p) for p in dlib_s(model, picture, box)]
     assert FaceDetector().detect(pictures)[0].points is None
+
+
+def test_a_face_without_area_is_left_to_whoever_follows_it():
+    assert have_area(random_boxes(5))
+    assert have_area(np.zeros((0, 4), np.float32))
+    for bad in ([0, 0, 0, 5], [0, 0, np.nan, 5], [0, 0, np.inf, 5], [3, 0, 2, 5]):
+        assert not have_area(np.float32([[0, 0, 5, 5], bad]))
 
 
 @pytest.mark.gpu
