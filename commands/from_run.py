@@ -52,7 +52,7 @@ def from_run(
         raise UsageError("--from-run: name the store by --store and what to call the features by --stream")
     if len(bases := {name.partition("@")[0] for name in streams}) > 1:
         raise UsageError(f"--from-run: a run's features have one name, got {' and '.join(sorted(bases))}")
-    if len(devices) > 1:
+    if len(set(devices)) > 1:
         raise UsageError("--from-run: works on one GPU: name one")
     opened = open_store(store, read_only=False)
     runs = runs_of(words)

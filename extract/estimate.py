@@ -83,6 +83,7 @@ def seconds_a_clip(plan: Plan, done: Done) -> float:
     config, measured = plan.config, len(done.task.clips)
     device_s = sum(s for stage, s in done.times.seconds.items() if stage.startswith(DEVICE_STAGES))
     if config.devices:  # feeders and devices work side by side: the slower ones decide
-        feeders = min(config.workers, FEEDERS_PER_GPU * len(config.devices))
-        return max((done.seconds - device_s) / feeders, device_s / len(config.devices)) / measured
+        gpus = len(set(config.devices))  # two processes with one of them do not make two of it
+        feeders = min(config.workers, FEEDERS_PER_GPU * gpus)
+        return max((done.seconds - device_s) / feeders, device_s / gpus) / measured
     return done.seconds / measured / config.workers

@@ -7,6 +7,7 @@ m times 2 to the e. A list is its length and its items; a column is minus its ro
 Shape legend: P points, S stages, F pixels that a stage looks at, N trees of a stage, I splits and I + 1 leaves of a tree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,18 +136,24 @@ def _model(numbers: _Numbers) -> ShapeModel:
     stages = _count(numbers, "stages")
     trees = [_trees(numbers, rows) for _ in range(stages)]
     numbers.expect(stages, "stages with points")
-    anchors = torch.stack([numbers.take(_count(numbers, "points")) for _ in range(stages)])
+    anchors = _stacked([numbers.take(_count(numbers, "points")) for _ in range(stages)])
     numbers.expect(stages, "stages with offsets")
-    offsets = torch.stack([_floats(numbers.take(_count(numbers, "offsets"), 2, 2)) for _ in range(stages)])
+    offsets = _stacked([_floats(numbers.take(_count(numbers, "offsets"), 2, 2)) for _ in range(stages)])
     if numbers.at != len(numbers.values):
         raise ValueError("it goes on after its end")
-    first, second, thresholds, leaves = (torch.stack(parts) for parts in zip(*trees, strict=True))
+    first, second, thresholds, leaves = (_stacked(parts) for parts in zip(*trees, strict=True))
     for index, end in ((anchors, len(mean)), (first, anchors.shape[1]), (second, anchors.shape[1])):
         if not bool(((index >= 0) & (index < end)).all()):
             raise ValueError("it names a point or pixel that is not there")
     if offsets.shape[:2] != anchors.shape:
         raise ValueError("not as many offsets as points")
     return ShapeModel(mean, anchors, offsets, first, second, thresholds, leaves)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    if len({part.shape for part in parts}) > 1:
+        raise ValueError("its stages are not all of a size")
+    return torch.stack(list(parts))
 
 
 def _count(numbers: _Numbers, what: str) -> int:

@@ -124,6 +124,11 @@ def test_what_is_no_shape_predictor_is_refused(file, tmp_path, change, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_stages_of_unequal_size_are_refused():
+    with pytest.raises(ValueError, match="its stages are not all of a size"):
+        shape_model._stacked([torch.zeros(2, 3), torch.zeros(3, 3)])
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BmlaError, match=r"none\.dat"):
         read_shape_model(tmp_path / "none.dat", CPU)
