@@ -1,10 +1,11 @@
-"""Pictures in memory that processes share: slots of one large unnamed file, of which only what is written takes memory.
+"""Pictures in memory that processes share: slots of one large unnamed file, of which only what is written, or locked, takes memory.
 
 A clip's pictures are decoded in one process, looked at by the detector of another and cropped in a third; they are too
 large to be sent from one to the next. The first bytes of each slot, enough for an LRW clip, can be locked into memory: a GPU
 then reads them by itself, where this process would have to copy them first (a sixth of its time on an H200).
 """
 
+import logging
 import mmap
 import weakref
 from contextlib import suppress
@@ -46,19 +47,26 @@ class Arena:
         """Locks the first part of each slot for a GPU, for as long as this process has the arena.
 
         Returns:
-            False: the system allows no more; what is not locked is read all the same, more slowly.
+            False, with a line in the log: the system allows no more; what is not locked is read all the same, more slowly.
         """
         runtime, size = torch.cuda.cudart(), min(LOCKED_BYTES, self.slot_bytes)
+
+        def unlock(at: int) -> None:
+            with torch.cuda.device(device):
+                runtime.cudaHostUnregister(at)
+
         with torch.cuda.device(device):  # or the first GPU would be taken into use too
             for slot in range(self.slots):
                 at = self.block.array[slot * self.slot_bytes :].ctypes.data
-                if int(runtime.cudaHostRegister(at, size, PORTABLE)) != 0:
-                    with suppress(
-                        RuntimeError
-                    ):  # CUDA tells of the error once more, to whoever asks for something next
+                if (code := int(runtime.cudaHostRegister(at, size, PORTABLE))) != 0:
+                    logging.getLogger("bmla").warning(
+                        "memory can't be locked for the GPU (CUDA error %d): going on without", code
+                    )
+                    # CUDA tells of the error once more, to whoever asks for something next.
+                    with suppress(RuntimeError):
                         torch.zeros(1, device=device).add_(1)
                     return False
-                weakref.finalize(self, runtime.cudaHostUnregister, at)
+                weakref.finalize(self, unlock, at)
         return True
 
     def put(self, slot: int, start: int, array: np.ndarray) -> Stored | None:

@@ -34,7 +34,7 @@ class ExtractConfig:
         shard_size: clips a shard; None: chosen by the number of clips.
         compression: "none" or "zstd", of new streams.
         workers: processes; 1 works in this process. With GPUs: processes that feed them.
-        devices: such as ("cuda:0", "cuda:1"), one process each; none: the CPU.
+        devices: such as ("cuda:0", "cuda:1"), one process each; one that is named twice has two; none: the CPU.
         cluster: "local:N" or a Dask scheduler's address; None: this machine.
         retry_failed: also try the clips again that failed.
     """

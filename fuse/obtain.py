@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..store.errors import UsageError
 from .condition import CLEAN, Condition
 from .config import RunConfig
 from .contribution import contribution
@@ -151,6 +152,8 @@ def test(
     modalities = takes(config.model)
     shown = [m for m in modalities if m not in condition.hidden]
     clips = clips[np.any([seen.stream(m).present[clips] for m in shown], axis=0)]
+    if not len(clips):
+        raise UsageError(f"{config.model}: under {condition} no test clip has {' or '.join(shown)} left: leave it out")
     question = Ask(model, seen, clips, modalities, hidden=condition.hidden)
     predictions: Predictions = yield question
     unmixed = None

@@ -4,6 +4,7 @@ Shape legend: n clips, c classes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -81,12 +82,9 @@ class Ask:
 
     def alone(self) -> Predictions:
         """Of this model alone, whose mode is restored."""
-        training = self.model.training
-        self.model.eval()
-        with torch.inference_mode():
+        with answering(self.model):
             heads = by_head(self.model(audio, visual, **self.options) for _, audio, visual in self.batches(BATCH_CLIPS))
-        self.model.train(training)
-        return self.predictions({head: torch.cat(parts).cpu().numpy() for head, parts in heads.items()})
+        return self.predictions({head: torch.cat(parts).numpy() for head, parts in heads.items()})
 
     def batches(self, size: int) -> Iterator[Batch]:
         """What the model is shown, so many clips at a time."""
@@ -138,13 +136,28 @@ def predict(
     return Ask(model, features, clips, modalities, versions or {}, augment, hidden, options=options).alone()
 
 
+@contextmanager
+def answering(model: FusionModel) -> Iterator[None]:
+    """Evaluation mode, and no gradients; afterwards the model's mode is what it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
 def by_head(outputs: Iterable[Output]) -> dict[str, list[Tensor]]:
-    """The batches of each head that the model has; pooled features are not kept."""
+    """The batches of each head that the model has; pooled features are not kept.
+
+    They are fetched one by one: those of a whole stack together would fill the device.
+    """
     heads: dict[str, list[Tensor]] = {}
     for output in outputs:
         for head in HEADS:
             if (answer := getattr(output, head)) is not None:
-                heads.setdefault(head, []).append(answer)
+                heads.setdefault(head, []).append(answer.cpu())
     return heads
 
 

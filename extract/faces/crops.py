@@ -60,7 +60,8 @@ class _Last(threading.local):
 
     def of(self, clip: Sight) -> dict[FaceCrop | MouthCrop, np.ndarray]:
         if self.clip() is not clip:
-            self.clip, self.made = weakref.ref(clip), {}
+            made: dict[FaceCrop | MouthCrop, np.ndarray] = {}
+            self.clip, self.made = weakref.ref(clip, lambda _: made.clear()), made
         return self.made
 
 

@@ -30,6 +30,8 @@ class DeviceLandmarks:
 
     def __init__(self, file: Path, device: torch.device):
         self.device, self.model = device, read_shape_model(file, device)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # 2 GB, taken for a second to read the file
         model = self.model
         stages, trees, splits = model.first.shape
         self.depth = (splits + 1).bit_length() - 1
@@ -61,8 +63,11 @@ class DeviceLandmarks:
         Raises:
             UsageError: a box has no area.
         """
-        model, look = self.model, _Pixels(images, owner)
-        squares = torch.tensor([dlib_square(box) for box in boxes], dtype=torch.float64, device=self.device).view(-1, 3)
+        model = self.model
+        if not len(boxes):
+            return model.mean.new_empty(0, *model.mean.shape)
+        look = _Pixels(images, owner)
+        squares = torch.tensor([dlib_square(box) for box in boxes], dtype=torch.float64, device=self.device)
         # 1 lies on the last pixel of the side; the half makes the whole part of a number what it rounds to.
         corner, side = squares[:, None, :2] + 0.5, squares[:, None, 2:] - 1
         points = model.mean.expand(len(boxes), -1, -1)

@@ -11,6 +11,7 @@ over slightly shifted boxes); with RetinaFace's box as it is, by 3.3 %. Sides of
 are as good; squares below 0.75 fail.
 """
 
+from functools import cached_property
 from typing import Any
 
 import dlib
@@ -26,11 +27,15 @@ SQUARE_SHIFT = 0.07  # of h, downwards
 
 
 class Landmarks68:
-    """The loaded model. Raises WeightsNotFound where its package is not installed."""
+    """The model, read when the first face is measured. Raises WeightsNotFound where its package is not installed."""
 
     def __init__(self) -> None:
         self.file = face_recognition_model(DLIB_LANDMARKS)
-        self.model = dlib.shape_predictor(str(self.file))
+
+    @cached_property
+    def model(self) -> dlib.shape_predictor:
+        """100 MB, which a process has no use for where a GPU measures."""
+        return dlib.shape_predictor(str(self.file))
 
     def predict(self, frame: np.ndarray, box: np.ndarray) -> np.ndarray:
         """Landmarks of one face, to whole pixels as dlib gives them.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..models.base import FusionModel, Steps
-from ..predictions import BATCH_CLIPS, Ask, Predictions, by_head
+from ..predictions import BATCH_CLIPS, Ask, Predictions, answering, by_head
 from .layout import Layout
 
 AT_ONCE = 8 * BATCH_CLIPS  # answers of all runs together in one pass: a stack that can be trained has room for them
@@ -50,17 +50,12 @@ def answers(model: FusionModel, layout: Layout, asks: Sequence[Ask]) -> list[Pre
         model: of all runs, in their order; see `mirror.py`. Its mode is restored.
     """
     runs, first = len(asks), asks[0]
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            heads = by_head(
-                model(repeated(audio, runs), repeated(visual, runs), **first.options)
-                for _, audio, visual in first.batches(min(BATCH_CLIPS, max(1, AT_ONCE // runs)))
-            )
-    finally:
-        model.train(training)
-    whole = {head: torch.cat([*map(layout.unfold, parts)], 1).cpu().numpy() for head, parts in heads.items()}
+    with answering(model):
+        heads = by_head(
+            model(repeated(audio, runs), repeated(visual, runs), **first.options)
+            for _, audio, visual in first.batches(min(BATCH_CLIPS, max(1, AT_ONCE // runs)))
+        )
+    whole = {head: torch.cat([*map(layout.unfold, parts)], 1).numpy() for head, parts in heads.items()}
     return [ask.predictions({head: each[e] for head, each in whole.items()}) for e, ask in enumerate(asks)]
 
 

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from bmla.extract.estimate import Estimate, estimate
+from bmla.extract.estimate import Estimate, estimate, seconds_a_clip
+from bmla.extract.executors import FEEDERS_PER_GPU
 from bmla.extract.extraction import extract
+from bmla.extract.pipeline import Done, Task
 from bmla.extract.plan import ExtractConfig, make_plan
 from bmla.extract.report import estimate_line
+from bmla.extract.times import Times
 from bmla.extract.tools import ToolConfig
 from bmla.store import open_store
 from bmla.store.errors import StoreMismatch
@@ -40,6 +43,21 @@ def test_all_clips_of_a_store_that_is_not_there_and_nothing_is_written(tree, tmp
     many = estimate(replace(plan, config=replace(plan.config, workers=1000)))
     assert many.seconds < found.seconds / 10
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_the_slower_of_feeders_and_gpus_decides_and_one_gpu_named_twice_is_one(tree, tmp_path):
+    plan = plan_of(tree, tmp_path / "s.zarr")
+
+    def seconds(devices, workers, device_s=8.0, feeding_s=40.0):
+        times = Times({"detect": device_s / 4, "encode: x": 3 * device_s / 4, "decode": feeding_s})
+        done = Done(Task(0, plan.clips.rows(range(4)), SOUND), {}, device_s + feeding_s, times)
+        return seconds_a_clip(replace(plan, config=replace(plan.config, devices=devices, workers=workers)), done)
+
+    assert seconds(("cuda:0",), 10) == pytest.approx(8.0 / 4)
+    assert seconds(("cuda:0",), 2) == pytest.approx(40.0 / 2 / 4)
+    assert seconds(("cuda:0", "cuda:1"), 10) == pytest.approx(4.0 / 4)
+    assert seconds(("cuda:0", "cuda:0"), 10) == pytest.approx(8.0 / 4)
+    assert seconds(("cuda:0", "cuda:0"), 30, 1.0, 60.0) == pytest.approx(60.0 / FEEDERS_PER_GPU / 4)
 
 
 def test_only_what_is_left_counts(tree, tmp_path):

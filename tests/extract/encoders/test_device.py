@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bmla.extract.encoders.device import (
     Compiled,
@@ -15,6 +17,7 @@ from bmla.extract.encoders.device import (
     in_batches,
     laid_on,
 )
+from bmla.extract.encoders.pictures import between
 
 
 def test_full_precision_is_without_tf32_and_leaves_the_settings_as_they_were() -> None:
@@ -165,6 +168,16 @@ def test_pictures_are_laid_end_to_end_on_the_device(name: str) -> None:
     laid = laid_on([parts[0], parts[1][::-1]], torch.device(name))
     assert laid.device.type == name
     np.testing.assert_array_equal(laid.cpu().numpy(), np.concatenate(parts))
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 4), max_size=6), cuts=st.tuples(st.integers(0, 30), st.integers(0, 30)))
+def test_any_stretch_of_arrays_put_end_to_end(lengths: list[int], cuts: tuple[int, int]) -> None:
+    start, stop = sorted(cuts)
+    numbers = np.arange(sum(lengths))
+    parts = between(np.split(numbers, np.cumsum(lengths)[:-1]) if lengths else [], start, stop)
+    assert all(len(part) for part in parts)
+    assert [n for part in parts for n in part] == numbers[start:stop].tolist()
 
 
 @pytest.mark.gpu

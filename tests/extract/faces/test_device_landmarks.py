@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bmla.extract.faces import detector as module
 from bmla.extract.faces import shape_model
 from bmla.extract.faces.detector import FaceDetector, have_area
 from bmla.extract.faces.device_landmarks import DeviceLandmarks
@@ -155,6 +156,16 @@ def test_a_face_without_area_is_left_to_whoever_follows_it():
     assert have_area(np.zeros((0, 4), np.float32))
     for bad in ([0, 0, 0, 5], [0, 0, np.nan, 5], [0, 0, np.inf, 5], [3, 0, 2, 5]):
         assert not have_area(np.float32([[0, 0, 5, 5], bad]))
+
+
+def test_where_one_face_has_no_area_none_is_measured_here(file, portrait, monkeypatch):
+    detector = FaceDetector()
+    detector.landmarks = DeviceLandmarks(file, CPU)
+    assert detector.detect(portrait[None])[0].points is not None
+    monkeypatch.setattr(module, "have_area", lambda boxes: False)
+    (found,) = detector.detect(portrait[None])
+    assert len(found.boxes) == 1
+    assert found.points is None
 
 
 @pytest.mark.gpu

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from bmla.fuse.condition import Condition
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
+from bmla.fuse.lockstep import alone as driven_alone
 from bmla.fuse.models.base import FusionModel
 from bmla.fuse.models.reliability import Reliability
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.models.table import takes
 from bmla.fuse.models.transformer import ConcatTransformer
 from bmla.fuse.noise import with_noisy_copies
+from bmla.fuse.obtain import test as judged_under
 from bmla.fuse.planner import Speed
 from bmla.fuse.predictions import Ask, Predictions
 from bmla.fuse.run import Run
@@ -27,6 +30,7 @@ from bmla.fuse.stacked.questions import answers, the_same
 from bmla.fuse.stacked.stack import Member, Stack, run_stacked
 from bmla.fuse.sweep import grid, run_sweep
 from bmla.fuse.training import Trained, train, training
+from bmla.store.errors import UsageError
 
 Make = Callable[..., Features]
 Tiny = Callable[..., RunConfig]
@@ -198,6 +202,33 @@ def test_runs_that_ask_different_things_are_answered_one_by_one(
     for solo, other in zip(solos, found, strict=True):
         assert_close(solo, other)
         assert_judged_alike(solo, other)
+
+
+def test_where_memory_has_no_room_for_all_answers_each_run_is_answered_alone(
+    settings: Settings, ragged: Features, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def full(model: FusionModel, layout: Any, asks: Sequence[Ask]) -> list[Predictions]:
+        tried.append(len(asks))
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(stack, "answers", full)
+    configs = [replace(c, dropout=0.0, folds=0, fold=0) for c in settings("transformer")]
+    solos = [train(c, ragged) for c in configs]
+    alone = sorted(passes)
+    passes.clear()
+    for solo, other in zip(solos, stacked(configs, ragged), strict=True):
+        assert_judged_alike(solo, other)
+    assert 3 in tried
+    assert sorted(passes) == alone
+
+
+def test_a_condition_that_leaves_no_clip_is_refused_by_name(tiny: Tiny, ragged: Features) -> None:
+    config = tiny("transformer", epochs=1, finetune_epochs=0)
+    deaf, blind = np.array([3, 17]), Condition(hidden=("visual",))
+    with pytest.raises(UsageError, match=r"under no-visual no test clip has audio left"):
+        driven_alone(judged_under(train(config, ragged).model, config, ragged, deaf, blind))
 
 
 def test_a_run_that_stops_early_asks_what_is_left_while_others_go_on(tmp_path: Path, ragged: Features) -> None:
