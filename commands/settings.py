@@ -29,6 +29,12 @@ SETTINGS = (
         help="paper: BalanceMLA to the letter; paper-sec3: the 5e-7 of the paper's section 3 for the Transformers.",
     ),
     click.option("--layers", type=int, metavar="N", help="Of every Transformer encoder.  [default: 6]"),
+    click.option(
+        "--convolution",
+        type=int,
+        metavar="N",
+        help="Steps of a convolution in each layer of the encoders, odd, as in a Conformer.  [default: 0, none]",
+    ),
     click.option("--heads", type=int, metavar="N", help="Attention heads.  [default: 8]"),
     click.option("--width", type=int, metavar="N", help="Features of one modality in the model.  [default: 256]"),
     click.option(

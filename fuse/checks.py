@@ -39,6 +39,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "width": (1, 8192),
     "layers": (1, 64),
     "heads": (1, 64),
+    "convolution": (0, 255),
     "brff_layers": (1, 64),
     "cosine_scale": (1e-3, 1e6),
     "gru_units": (1, 8192),
@@ -132,6 +133,8 @@ def check_numbers(config: "RunConfig") -> None:
             raise UsageError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
     if config.resnet_depth not in RESNET_DEPTHS:
         raise UsageError(f"resnet depth is {config.resnet_depth}, expected {' or '.join(map(str, RESNET_DEPTHS))}")
+    if config.convolution and config.convolution % 2 == 0:
+        raise UsageError(f"convolution is {config.convolution} steps, expected an odd number, or 0 for none")
     if 0 < config.folds < LEAST_FOLDS:
         raise UsageError(
             f"folds is {config.folds}, expected at least {LEAST_FOLDS}: one to test, one to choose, the rest to train"

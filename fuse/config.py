@@ -28,6 +28,7 @@ class RunConfig:
         layers, heads: of every Transformer encoder (Sec. 4.1.2).
         dropout: on embeddings and on the outputs of attention and feed-forward (Sec. 4.1.2; where, is ours).
         norm: layer norm before ("pre", ours: it trains without a warm-up) or after each part ("post").
+        convolution: its steps, in every layer of an encoder, as in a Conformer (Gulati et al., 2020), odd; 0: none (the paper's).
         attention: form of the BRFF, "cross" or "bilinear" (eq. 1-2 to the letter).
         brff_layers: cross-attention blocks (Sec. 4.1.2).
         brff, adf, clw: the parts of BalanceMLA (Table 3).
@@ -93,6 +94,7 @@ class RunConfig:
     heads: int = 8
     dropout: float = 0.1
     norm: str = "pre"
+    convolution: int = 0
     attention: str = "cross"
     brff_layers: int = 3
     brff: bool = True

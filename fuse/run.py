@@ -209,7 +209,7 @@ class Run:
         """SHA-256 that stands for the trained model: its settings, features, classes and weights. Raises RunDamaged."""
         features = self.document["features"]
         parts = [features["digest"], features["streams"], list(self.classes), self.weights_digest()]
-        return digest_json([FORMAT, self.config.to_dict(), *parts])
+        return digest_json([FORMAT, self.config.changes(), *parts])
 
     def model(self, device: torch.device | str = "cpu") -> FusionModel:
         """The model with its trained weights, in evaluation mode.

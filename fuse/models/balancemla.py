@@ -17,7 +17,7 @@ from torch import nn
 from ..config import RunConfig
 from ..ratio import parse_ratio, widths
 from .base import FusionModel, Input, Output, Steps
-from .blocks import Encoder, Project, glorot, masked_mean
+from .blocks import Project, encoder, glorot, masked_mean
 from .brff import BilinearBRFF, CrossBRFF
 from .decision import Decision, mix
 from .reliability import Reliability
@@ -91,8 +91,7 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
 def branch(config: RunConfig, source: Input, length: int, classes: int) -> Branch:
     """One modality's half, with a feature length of its own before the common width."""
     widen = glorot(nn.Linear(length, config.width))
-    encoder = Encoder(config.width, config.heads, config.layers, config.dropout, config.norm)
-    return Branch(Project(source, length), widen, encoder, config.width, classes, config.dropout)
+    return Branch(Project(source, length), widen, encoder(config, config.width), config.width, classes, config.dropout)
 
 
 def residual(config: RunConfig) -> nn.Module:

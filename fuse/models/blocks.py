@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config import RunConfig
 from .base import Input, Standardise, Steps
+from .convolution import ConvolutionModule
 
 POSITIONS_PER_S = 50  # one position is a step of HuBERT: at that rate, the angles are those of Vaswani et al. (2017)
 LONGEST_WAVELENGTH = 10_000  # in positions, over 2 pi (Vaswani et al.)
@@ -67,11 +69,13 @@ class Attention(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and a GELU feed-forward, each a residual with its layer norm before or after it.
 
-    Dropout is on the output of each of the two, as in Vaswani et al. (2017).
+    Dropout is on the output of each of the two, as in Vaswani et al. (2017). Before them comes a convolution of so many steps, where
+    any are given.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, norm: str):
+    def __init__(self, width: int, heads: int, dropout: float, norm: str, convolution: int = 0):
         super().__init__()
+        self.convolution = ConvolutionModule(width, convolution, dropout) if convolution else None
         self.before = norm == "pre"
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads)
@@ -79,6 +83,8 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if self.convolution is not None:
+            x = self.convolution(x, mask)
         if self.before:
             y = self.norm_attention(x)
             x = x + self.dropout(self.attention(y, y, mask))
@@ -91,11 +97,11 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Transformer encoder (Vaswani et al., 2017) over the valid steps."""
+    """Transformer encoder (Vaswani et al., 2017) over the valid steps, with convolutions where the configuration has them."""
 
-    def __init__(self, width: int, heads: int, layers: int, dropout: float, norm: str):
+    def __init__(self, width: int, heads: int, layers: int, dropout: float, norm: str, convolution: int = 0):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout, norm) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout, norm, convolution) for _ in range(layers))
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -103,6 +109,11 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, mask)
         return self.norm(x)
+
+
+def encoder(config: RunConfig, width: int) -> Encoder:
+    """The encoder that a run asks for."""
+    return Encoder(width, config.heads, config.layers, config.dropout, config.norm, config.convolution)
 
 
 class Project(nn.Module):

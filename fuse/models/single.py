@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..config import RunConfig
 from .base import FrameModel, Input, Output, Steps
-from .blocks import Encoder, Project, masked_mean, positions
+from .blocks import Encoder, Project, encoder, masked_mean, positions
 
 
 class Tower(nn.Module):
@@ -81,5 +81,4 @@ class SingleModality(FrameModel):
 
 def tower(config: RunConfig, source: Input) -> Tower:
     """What `transformer-ao` and `transformer-vo` put before their heads."""
-    encoder = Encoder(config.width, config.heads, config.layers, config.dropout, config.norm)
-    return Tower(Project(source, config.width), None, encoder, config.dropout)
+    return Tower(Project(source, config.width), None, encoder(config, config.width), config.dropout)

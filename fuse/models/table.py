@@ -44,7 +44,7 @@ class ModelEntry:
 
 
 BOTH = ("audio", "visual")
-ENCODER = ("width", "layers", "heads", "dropout", "norm")
+ENCODER = ("width", "layers", "heads", "dropout", "norm", "convolution")
 RATIO = ("ratio", "ratio_mode")
 LAMBDAS = ("lambda_audio", "lambda_visual")
 PARTS = ("brff", "adf", "clw", "gate_input", "gate_augment", "mix")

@@ -14,7 +14,7 @@ from ..config import RunConfig
 from ..ratio import parse_ratio, widths
 from .align import concatenate, pool_to_rate
 from .base import FusionModel, Input, Output, Steps
-from .blocks import Encoder, Project, masked_mean, positions
+from .blocks import Encoder, Project, encoder, masked_mean, positions
 from .single import Branch, SingleModality
 from .table import takes
 
@@ -53,9 +53,9 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
     if takes(config.model) != ("audio", "visual"):
         (modality,) = takes(config.model)
         project = Project(inputs[modality], config.width)
-        encoder = Encoder(config.width, config.heads, config.layers, config.dropout, config.norm)
-        return SingleModality(modality, Branch(project, None, encoder, config.width, classes, config.dropout))
+        alone = Branch(project, None, encoder(config, config.width), config.width, classes, config.dropout)
+        return SingleModality(modality, alone)
     lengths = widths(parse_ratio(config.ratio), config.width, config.heads, config.ratio_mode)
     audio, visual = (Project(inputs[m], length) for m, length in zip(("audio", "visual"), lengths, strict=True))
-    encoder = Encoder(sum(lengths), config.heads, config.layers, config.dropout, config.norm)
-    return ConcatTransformer(audio, visual, encoder, sum(lengths), classes, config.dropout)
+    width = sum(lengths)
+    return ConcatTransformer(audio, visual, encoder(config, width), width, classes, config.dropout)

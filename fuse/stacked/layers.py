@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..models.base import Standardise, Steps
+from ..models.convolution import Depthwise
 from ..models.decision import ABSENT, Decision
 from ..models.joint import LinearHead
 from ..models.reliability import Reliability
@@ -85,6 +86,25 @@ class StackedNorm(nn.Module):
         """(E B, …, d), normalised over the last axis."""
         even = F.layer_norm(x, x.shape[-1:], eps=self.eps).view(self.layout.runs, -1, x.shape[-1])
         return torch.addcmul(self.bias.value[:, None], even, self.weight.value[:, None]).view_as(x)
+
+
+class StackedDepthwise(nn.Module):
+    """Of `convolution.py`: all features of all runs are channels of one convolution."""
+
+    def __init__(self, parts: Sequence[Depthwise], layout: Layout):
+        super().__init__()
+        self.layout, self.padding = layout, parts[0].padding
+        biases = [p.bias for p in parts]
+        assert biases[0] is not None
+        self.weight, self.bias = Slot([p.weight for p in parts]), Slot(biases)  # type: ignore[arg-type]
+        self.slots = [self.weight, self.bias]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(E B, T, d) -> (E B, T, d)."""
+        weight, bias = self.weight.value.flatten(0, 1), self.bias.value.flatten()
+        grid = self.layout.unfold(x).permute(1, 0, 3, 2).flatten(1, 2)  # (B, E d, T)
+        out = F.conv1d(grid, weight, bias, padding=self.padding, groups=len(weight))
+        return out.unflatten(1, (self.layout.runs, -1)).permute(1, 0, 3, 2).reshape(x.shape)
 
 
 class StackedDropout(nn.Module):

@@ -2,7 +2,7 @@
 
 A layer with numbers of its own gets a stacked twin (`layers.py`). A module that is made of such layers, and treats every clip for
 itself, is taken as it is, over the twins of its parts: clips of several runs in one batch do not disturb it. Both are listed here by
-type. A model claims to stack if every module in it is known; GRUs, convolutions and probes do not.
+type. A model claims to stack if every module in it is known; GRUs, convolutions over pictures and probes do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from ..models.balancemla import BalanceMLA
 from ..models.base import MODALITIES, FusionModel, Standardise, Steps
 from ..models.blocks import Attention, Encoder, EncoderLayer, Project
 from ..models.brff import BilinearBRFF, CrossBlock, CrossBRFF
+from ..models.convolution import ConvolutionModule, Depthwise
 from ..models.decision import Decision
 from ..models.film import FiLM
 from ..models.gated import Gated
@@ -28,6 +29,7 @@ from ..models.transformer import ConcatTransformer
 from .layers import (
     Slot,
     StackedDecision,
+    StackedDepthwise,
     StackedDropout,
     StackedLinear,
     StackedLinearHead,
@@ -40,6 +42,7 @@ from .layout import Layout
 LAYERS: dict[type, Callable[[Any, Layout], nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.LayerNorm: StackedNorm,
+    Depthwise: StackedDepthwise,
     Standardise: StackedStandardise,
     LinearHead: StackedLinearHead,
     Decision: StackedDecision,
@@ -47,7 +50,8 @@ LAYERS: dict[type, Callable[[Any, Layout], nn.Module]] = {
 }
 # Made of known layers, with no numbers of their own, and no clip's output depends on another clip of the batch.
 FOLDED: set[type] = {
-    *(nn.ModuleList, nn.Identity, Attention, EncoderLayer, Encoder, Project, Tower, Branch, SingleModality),
+    *(nn.ModuleList, nn.Identity, Attention, ConvolutionModule, EncoderLayer, Encoder),
+    *(Project, Tower, Branch, SingleModality),
     *(ConcatTransformer, CrossBlock, CrossBRFF, BilinearBRFF, BalanceMLA),
     *(Joint, LogitAverage, SharedHead, Gated, FiLM),
 }

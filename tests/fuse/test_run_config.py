@@ -100,7 +100,7 @@ def test_canonical_changes_nothing_twice_and_never_what_a_model_uses() -> None:
         assert canonical(config) == config
     full = replace(run_config("balancemla", audio="a", visual="v", schedule="long"), ratio="2:3", ratio_mode="fixed-base",
                    brff_layers=2, gate_input="encoder", mix="probabilities", lambda_audio=2.0, lr_scale_visual=0.5,
-                   class_weights=True, norm="post", dropout=0.2, weight_decay=0.1, clip_norm=2.0, lr=1e-3, pretrain_lr=2e-3,
+                   class_weights=True, norm="post", convolution=3, dropout=0.2, weight_decay=0.1, clip_norm=2.0, lr=1e-3, pretrain_lr=2e-3,
                    finetune_lr=1e-5)  # fmt: skip
     assert canonical(full) == full
 

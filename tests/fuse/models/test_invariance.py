@@ -23,6 +23,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balancemla bilinear": dict(attention="bilinear", gate_input="encoder"),
     "balancemla post": dict(norm="post", mix="probabilities", ratio="1:3"),
     "balancemla base": dict(brff=False, adf=False, clw=False),
+    "balancemla convolution": dict(convolution=5),
+    "transformer convolution": dict(convolution=3, norm="post"),
     "joint cosine": dict(head="cosine"),
     "single-res bilinear": dict(attention="bilinear"),
     "bgru-vo pictures": dict(crop=0.8),

@@ -86,6 +86,7 @@ def test_so_does_every_balance_method(
         {"augment": ("audio.arrays@a",)},
         {"modality_dropout": 0.4},
         {"norm": "post"},
+        {"convolution": 3},
     ],
     ids=str,
 )
@@ -98,7 +99,13 @@ def test_so_do_other_settings(
 
 
 @pytest.mark.parametrize(
-    "wishes", [{"gate_input": "brff"}, {"gate_input": "encoder", "adf": False}, {"attention": "bilinear"}]
+    "wishes",
+    [
+        {"gate_input": "brff"},
+        {"gate_input": "encoder", "adf": False},
+        {"attention": "bilinear"},
+        {"convolution": 5},
+    ],
 )
 def test_so_do_the_forms_of_balancemla(
     tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, wishes: dict[str, Any]
