@@ -33,7 +33,8 @@ SETTINGS = (
         "--convolution",
         type=int,
         metavar="N",
-        help="Steps of a convolution in each layer of the encoders, odd, as in a Conformer.  [default: 0, none]",
+        help="Steps of a convolution in each layer of the encoders, odd, as in a Conformer; 0: none.  "
+        "[default: 7; 0 transformer, and with --recipe paper]",
     ),
     click.option("--heads", type=int, metavar="N", help="Attention heads.  [default: 8]"),
     click.option("--width", type=int, metavar="N", help="Features of one modality in the model.  [default: 256]"),

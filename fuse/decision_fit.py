@@ -27,7 +27,7 @@ COPIES = 8  # of each clip: one clean, the others with noise as it is drawn in t
 NOISE_SEED = 5
 ROUNDS = 150  # of L-BFGS; it ends by itself long before
 # Of the sum of squares; the inputs are standardised. The 2 d pooled features are many for a few hundred clips.
-PENALTY_RELIABILITY, PENALTY_CLASS, PENALTY_POOLED = 3e-3, 3e-3, 0.1
+PENALTY_RELIABILITY, PENALTY_CLASS, PENALTY_SHARPNESS, PENALTY_POOLED = 3e-3, 3e-3, 3e-3, 0.1
 
 
 def fit_decision(model: BalanceMLA, features: Features, clips: np.ndarray, augment: Sequence[str]) -> None:
@@ -78,6 +78,8 @@ def objective(decision: Reliability, audio: Tensor, visual: Tensor, x: Tensor, l
     alpha = decision.logits(x).sigmoid()
     total = F.nll_loss(decision.sharpen(torch.log_softmax(alpha * audio + (1 - alpha) * visual, -1)), labels)
     total = total + PENALTY_CLASS * decision.bias.square().sum()
+    if decision.sharpness is not None:  # where every clip is answered rightly, nothing else keeps it finite
+        total = total + PENALTY_SHARPNESS * decision.sharpness.square()
     if decision.weight is not None:
         squares = decision.weight.square()
         total = total + PENALTY_RELIABILITY * squares[: 2 * RELIABILITIES].sum()

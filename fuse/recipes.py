@@ -8,6 +8,8 @@ For every other model the paper gives no numbers. Ours: both phases of BalanceML
 logit average BalanceMLA's pre-training with nothing after it, so that both share the runs of one modality. Models with a convolution
 are trained with the augmentations of Ma et al. (2022): crops of .9 (88 of 96 pixels), flips of half of the clips, mixup with alpha .4;
 spans of up to .4 of a clip hidden (theirs are in seconds).
+
+Encoders of all models but the Transformers by name have a convolution (ours; `docs/research.md`): the paper's have none.
 """
 
 from typing import Any
@@ -16,6 +18,7 @@ from ..store.errors import UnknownName
 from .balance.table import entry as balance_entry
 from .canonical import canonical
 from .config import RunConfig
+from .models.table import entry as model_entry
 
 TRANSFORMER = {"epochs": 30, "lr": 1e-4, "finetune_epochs": 0, "batch_size": 16}
 BRANCH = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 0, "batch_size": 32}
@@ -41,6 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper-sec3": {"lr": 5e-7},
 }
 LITERAL = {"gate_input": "brff"}  # recipe "paper": alpha from the BRFF's outputs, trained with the branches (Sec. 3.2)
+CONVOLUTION = {"convolution": 7}  # not of recipe "paper"
 
 
 def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", **wishes: Any) -> RunConfig:
@@ -48,7 +52,8 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
 
     Args:
         schedule: of BalanceMLA's composite.
-        recipe: "paper": BalanceMLA to the letter; "paper-sec3": the Transformers' learning rate.
+        recipe: "paper": BalanceMLA to the letter, and no model with a convolution in its encoders; "paper-sec3": the Transformers'
+            learning rate.
         wishes: fields of RunConfig that the user set; None: not set. `epochs` and `lr` also set the pre-training of the branches
             that a model starts from, and its own first phase where it has one; fine-tuning has fields of its own.
 
@@ -64,6 +69,8 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         settings = TRANSFORMER | RECIPES[recipe]
     else:
         settings = dict(MODELS.get(model, PHASES))
+    if recipe != "paper" and "convolution" in model_entry(model).reads and not model.startswith("transformer"):
+        settings = settings | CONVOLUTION
     settings = {**settings, **balance_entry(wishes.get("balance") or "none").sets}
     wished = {name: value for name, value in wishes.items() if value is not None}
     if "pretrain_epochs" in settings:

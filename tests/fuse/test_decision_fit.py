@@ -101,8 +101,32 @@ def test_the_fit_is_at_a_minimum_of_the_written_out_objective() -> None:
         mixed = np.exp(float(s)) * (alpha * audio[i].numpy() + (1 - alpha) * visual[i].numpy())
         # the mixture is normalised, raised to a power and normalised again: the first changes nothing
         total -= (mixed[labels[i]] - np.log(np.exp(mixed).sum())) / n
-    total += 3e-3 * float(b.square().sum()) + 3e-3 * float(w[:6].square().sum()) + 0.1 * float(w[6:].square().sum())
+    total += (
+        3e-3 * float(b.square().sum())
+        + 3e-3 * float(s.square())
+        + 3e-3 * float(w[:6].square().sum())
+        + 0.1 * float(w[6:].square().sum())
+    )
     assert float(objective(decision, audio, visual, x, labels).detach()) == pytest.approx(total, rel=1e-9)
+
+
+def test_where_every_held_out_clip_is_answered_rightly_the_answers_do_not_grow_without_end() -> None:
+    labels = torch.arange(40) % 4
+    logs = (4.0 * torch.nn.functional.one_hot(labels, 4)).double().log_softmax(-1)
+    decision = Reliability(2, 4, True, True).double().requires_grad_(True)
+    assert decision.sharpness is not None
+    x = torch.zeros(40, 2 * (3 + 2), dtype=torch.float64)
+    best = min(
+        (float(objective(fixed(decision, s), logs, logs, x, labels).detach()), s) for s in np.linspace(0, 10, 101)
+    )[1]
+    assert 0 < best < 3
+
+
+def fixed(decision: Reliability, sharpness: float) -> Reliability:
+    assert decision.sharpness is not None
+    with torch.no_grad():
+        decision.sharpness.fill_(sharpness)
+    return decision
 
 
 def test_without_noise_how_sure_the_answers_are_decides(config: RunConfig, noisy: Features) -> None:

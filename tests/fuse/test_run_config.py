@@ -6,7 +6,7 @@ import pytest
 
 from bmla.fuse.canonical import canonical
 from bmla.fuse.config import RunConfig
-from bmla.fuse.prerequisites import pretraining
+from bmla.fuse.prerequisites import pretraining, starting_points
 from bmla.fuse.recipes import run_config
 from bmla.store.errors import UnknownName, UsageError
 
@@ -114,6 +114,20 @@ def test_the_papers_schedules() -> None:
     assert (ao.epochs, ao.lr, ao.batch_size, ao.finetune_epochs) == (25, 3e-4, 32, 0)
     assert (concat.epochs, concat.lr, concat.batch_size) == (30, 1e-4, 16)
     assert run_config("transformer-vo", recipe="paper-sec3").lr == 5e-7
+
+
+@pytest.mark.parametrize("name", ["balancemla", "balancemla-ao", "logit-average", "joint", "shared-head", "single-res"])
+def test_encoders_have_a_convolution_but_those_of_the_paper(name: str) -> None:
+    assert run_config(name).convolution == 7
+    assert run_config(name, convolution=0).convolution == 0
+    assert run_config(name, recipe="paper").convolution == 0
+    assert run_config("transformer-ao").convolution == run_config("concat").convolution == 0
+    both = {
+        c
+        for name in ("balancemla", "logit-average")
+        for c in starting_points(run_config(name, audio="a", visual="v")).values()
+    }
+    assert len(both) == 2  # which share their branches
 
 
 def test_wishes_reach_the_pretraining_too() -> None:
