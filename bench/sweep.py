@@ -129,6 +129,7 @@ def config_of(options: argparse.Namespace) -> Any:
     from bmla.fuse.recipes import run_config
 
     size = {name: getattr(options, name) for name in ("epochs", "layers", "width", "batch_size")}
+    size["convolution"] = options.convolution
     return run_config(options.model, audio=AUDIO, visual=VISUAL, ratio=options.ratio, seed=options.seed, **size)
 
 
@@ -428,6 +429,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--as", dest="shape", choices=tuple(SHAPES), default="grid", help="shape of the noise")
     parser.add_argument("--resident", action="store_true", help="time an epoch of one run on generated features")
     parser.add_argument("--model", default="transformer", help="of the stacks and the resident run")
+    parser.add_argument("--convolution", type=int, metavar="K", help="of their encoders; by default that of the model")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--layers", type=int, default=2)

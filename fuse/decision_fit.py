@@ -75,11 +75,13 @@ def objective(decision: Reliability, audio: Tensor, visual: Tensor, x: Tensor, l
         x: (n, 2 (3 + d)), `Reliability.inputs`.
     """
     assert decision.bias is not None
+    assert decision.sharpness is not None  # there are both, or neither
     alpha = decision.logits(x).sigmoid()
     total = F.nll_loss(decision.sharpen(torch.log_softmax(alpha * audio + (1 - alpha) * visual, -1)), labels)
     total = total + PENALTY_CLASS * decision.bias.square().sum()
-    if decision.sharpness is not None:  # where every clip is answered rightly, nothing else keeps it finite
-        total = total + PENALTY_SHARPNESS * decision.sharpness.square()
+    total = (
+        total + PENALTY_SHARPNESS * decision.sharpness.square()
+    )  # where all answers are right, nothing else keeps it finite
     if decision.weight is not None:
         squares = decision.weight.square()
         total = total + PENALTY_RELIABILITY * squares[: 2 * RELIABILITIES].sum()

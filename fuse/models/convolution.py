@@ -3,7 +3,8 @@
     y = GLU(W_1 norm(x)) at valid steps, 0 elsewhere;   x + W_2 SiLU(norm(w * y)),   w of k steps for each feature
 
 *Source:* the convolution module of the Conformer (Gulati et al., 2020). Ours: layer norm in place of batch norm, so that no clip's
-features depend on the other clips of its batch; and it comes before the attention, in a layer that otherwise stays as it is.
+features depend on the other clips of its batch; and it comes before the attention, in a layer that otherwise stays as it is;
+its own norm comes first wherever those of the layer are.
 """
 
 from torch import Tensor, nn

@@ -43,6 +43,7 @@ EPOCH = ("folds", "fold", "fold_by", "holdout", "augment", "modality_dropout")
 BYTES = 4
 COPIES = 6  # of the parameters: values, gradients, both moments, the layers' gradients, the best weights
 PASSES = 24  # numbers that a layer keeps for each step and unit until the pass back (feed-forward is four wide)
+CONVOLVED = 10  # so many more where it has a convolution (gates are two wide)
 
 
 def check_stacks(configs: Iterable[RunConfig], features: Features) -> None:
@@ -115,7 +116,8 @@ def largest_stack(config: RunConfig, steps: int, parameters: int, free_bytes: in
         steps: of the longest clip, of all modalities together.
         parameters: of a run.
     """
-    activations = config.batch_size * steps * total_width(config) * (PASSES * (config.layers + config.brff_layers))
+    layers = PASSES * (config.layers + config.brff_layers) + (CONVOLVED * config.layers if config.convolution else 0)
+    activations = config.batch_size * steps * total_width(config) * layers
     return max(1, free_bytes // (BYTES * (COPIES * parameters + activations)))
 
 

@@ -103,6 +103,15 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(
         run_sweep([config], features, tmp_path / "file")
 
 
+def test_a_setting_that_a_later_version_adds_leaves_the_digest_as_it_was(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, plain = run.digest(), RunConfig.to_dict
+    monkeypatch.setattr(RunConfig, "to_dict", lambda self: {**plain(self), "added_later": 0})
+    assert run.digest() == before
+    assert replace(run, config=replace(run.config, lambda_audio=0.5)).digest() != before
+
+
 def test_other_features_are_refused(run: Run, make_features: Make, features: Features) -> None:
     audio = features.stream("audio")
     other = replace(features, audio=replace(audio, digest="0" * 64))

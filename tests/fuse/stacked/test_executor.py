@@ -1,5 +1,6 @@
 """A sweep in stacks leaves what a sweep of single runs leaves, and goes on from whatever the other one left."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,7 @@ def test_memory_caps_a_stack(features: Features) -> None:
     (config,) = grid(["transformer"], ["1:1"], [0], **SMALL, **STREAMS)
     small, large = (largest_stack(config, 100, 10_000, n) for n in (10**9, 2 * 10**9))
     assert large in (2 * small, 2 * small + 1)
+    assert largest_stack(replace(config, convolution=7), 100, 10_000, 10**9) < small
     assert largest_stack(config, 100, 10**9, 1000) == 1
 
 
