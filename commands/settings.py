@@ -83,7 +83,8 @@ SETTINGS = (
     click.option(
         "--head",
         type=click.Choice(["linear", "cosine"]),
-        help="Of late fusion (joint): linear, or MMCosine's.  [default: linear]",
+        help="Of late fusion and of BalanceMLA's branches: linear, or by cosines, which bound how sure an answer can be.  "
+        "[default: cosine balancemla, logit-average; else, and with --recipe paper, linear]",
     ),
     click.option(
         "--attention",

@@ -37,7 +37,7 @@ class RunConfig:
             encoders' ("encoder").
         gate_augment: noise variants that the held-out clips get for that; none: those of `augment`.
         mix: what the decision weights mix (the paper says "prediction vectors").
-        head: of late fusion: a linear map of both modalities' features, or the cosines of each to every class.
+        head: of late fusion and of BalanceMLA's branches: a linear map of the features, or their cosines to every class.
         cosine_scale: what the cosines are multiplied by (10: MMCosine, Xu et al., 2023).
         gru_units, gru_layers: of each bidirectional GRU, the units of each direction (Sec. 4.2; for Con, Petridis et al., 2018).
         front_width: kernels of the 3-D convolution (Sec. 4.2); ResNet's first stage is as wide, its last 8 times.

@@ -9,7 +9,8 @@ logit average BalanceMLA's pre-training with nothing after it, so that both shar
 are trained with the augmentations of Ma et al. (2022): crops of .9 (88 of 96 pixels), flips of half of the clips, mixup with alpha .4;
 spans of up to .4 of a clip hidden (theirs are in seconds).
 
-Encoders of all models but the Transformers by name have a convolution (ours; `docs/research.md`): the paper's have none.
+Ours too, since they gain more than any way to fuse (`docs/research.md`): encoders of all models but the Transformers by name have a
+convolution, and BalanceMLA's branches answer by cosines. The paper's have neither.
 """
 
 from typing import Any
@@ -44,7 +45,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper-sec3": {"lr": 5e-7},
 }
 LITERAL = {"gate_input": "brff"}  # recipe "paper": alpha from the BRFF's outputs, trained with the branches (Sec. 3.2)
-CONVOLUTION = {"convolution": 7}  # not of recipe "paper"
+CONVOLUTION, COSINES = {"convolution": 7}, {"head": "cosine"}  # not of recipe "paper"
+COSINE = ("balancemla-ao", "balancemla-vo", "balancemla", "logit-average")
 
 
 def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", **wishes: Any) -> RunConfig:
@@ -52,8 +54,8 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
 
     Args:
         schedule: of BalanceMLA's composite.
-        recipe: "paper": BalanceMLA to the letter, and no model with a convolution in its encoders; "paper-sec3": the Transformers'
-            learning rate.
+        recipe: "paper": BalanceMLA to the letter, and no model with a convolution in its encoders or heads of cosines;
+            "paper-sec3": the Transformers' learning rate.
         wishes: fields of RunConfig that the user set; None: not set. `epochs` and `lr` also set the pre-training of the branches
             that a model starts from, and its own first phase where it has one; fine-tuning has fields of its own.
 
@@ -71,6 +73,8 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         settings = dict(MODELS.get(model, PHASES))
     if recipe != "paper" and "convolution" in model_entry(model).reads and not model.startswith("transformer"):
         settings = settings | CONVOLUTION
+    if recipe != "paper" and model in COSINE:
+        settings = settings | COSINES
     settings = {**settings, **balance_entry(wishes.get("balance") or "none").sets}
     wished = {name: value for name, value in wishes.items() if value is not None}
     if "pretrain_epochs" in settings:

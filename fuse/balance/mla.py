@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...store.errors import UsageError
 from ..config import RunConfig
 from ..models.base import FusionModel
+from ..models.heads import Cosine
 from .base import MODALITIES, Balance, Step
 from .pmr import pooled
 
@@ -70,7 +71,7 @@ def narrowed(projection: Tensor, mean: Tensor, alpha: float) -> Tensor:
 def shared_head(model: FusionModel) -> nn.Linear:
     """Raises UsageError where the model has none."""
     head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear):
+    if not isinstance(head, nn.Linear) or isinstance(head, Cosine):
         raise UsageError("balance mla: the model has no linear head that both modalities share (`head`)")
     return head
 

@@ -69,6 +69,7 @@ BALANCES: dict[str, BalanceEntry] = {
         "Xu et al. (2023), ICASSP",
         "none",
         sets={"head": "cosine"},
+        models=("joint",),
         needs=("features",),
     ),
     "ogm": BalanceEntry(

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ..config import RunConfig
 from .balancemla import branch
 from .base import FusionModel, Input, Output, Steps
+from .heads import head
 from .single import Branch, Tower, tower
 
 ABSENT = -1e9  # a score so low that its softmax is exactly zero
@@ -77,8 +78,6 @@ def weighted(alpha: Tensor, audio: Tensor, visual: Tensor) -> Tensor:
 def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> FusionModel:
     """See `table.build`."""
     if config.model == "shared-head":
-        return SharedHead(
-            tower(config, inputs["audio"]), tower(config, inputs["visual"]), nn.Linear(config.width, classes)
-        )
+        return SharedHead(tower(config, inputs["audio"]), tower(config, inputs["visual"]), head(config, classes))
     audio, visual = (branch(config, inputs[m], config.width, classes) for m in ("audio", "visual"))
     return LogitAverage(audio, visual)

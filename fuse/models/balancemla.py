@@ -21,6 +21,7 @@ from .base import FusionModel, Input, Output, Steps
 from .blocks import Project, encoder, glorot, masked_mean
 from .brff import BilinearBRFF, CrossBRFF
 from .decision import Decision, mix
+from .heads import head
 from .reliability import Reliability
 from .single import Branch, SingleModality
 from .table import takes
@@ -92,7 +93,7 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
 def branch(config: RunConfig, source: Input, length: int, classes: int) -> Branch:
     """One modality's half, with a feature length of its own before the common width."""
     widen = glorot(nn.Linear(length, config.width))
-    return Branch(Project(source, length), widen, encoder(config, config.width), config.width, classes, config.dropout)
+    return Branch(Project(source, length), widen, encoder(config, config.width), head(config, classes), config.dropout)
 
 
 def residual(config: RunConfig) -> nn.Module:

@@ -1,7 +1,7 @@
 """Late fusion: an encoder for each modality, whose means over time are read by one head.
 
     joint      result = W_a z_a + W_v z_v + b            (or, with a cosine head, s (cos(W_a, z_a) + cos(W_v, z_v)))
-    joint-aux  the same, and a head of its own on each z, trained by a loss of its own
+    joint-aux  the same, and a head of its own, of the same form, on each z, trained by a loss of its own
 
 *Source:* the common host of methods that balance modalities; its parts W_m z_m + b / 2 as each modality's answer are OGM-GE's (Peng et
 al., 2022), the cosine head without bias and its scale are MMCosine's (Xu et al., 2023). The encoders are those of
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..config import RunConfig
 from .base import FusionModel, Input, Output, Steps
+from .heads import Cosine, head
 from .single import Tower, tower
 
 
@@ -36,18 +37,15 @@ class LinearHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """s times the cosine between z and each class, for each modality; zero for z = 0."""
+    """The sum of a cosine for each modality."""
 
     def __init__(self, widths: tuple[int, int], classes: int, scale: float):
         super().__init__()
-        self.audio, self.visual = (nn.Linear(width, classes, bias=False) for width in widths)
-        self.scale = scale
+        self.audio, self.visual = (Cosine(width, classes, scale) for width in widths)
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """As `LinearHead.forward`."""
-        pairs = ((self.audio, audio), (self.visual, visual))
-        left, right = (self.scale * F.linear(F.normalize(z), F.normalize(part.weight)) for part, z in pairs)
-        return left, right
+        return self.audio(audio), self.visual(visual)
 
 
 class Joint(FusionModel):
@@ -85,7 +83,7 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
     audio, visual = tower(config, inputs["audio"]), tower(config, inputs["visual"])
     own = None
     if config.model == "joint-aux":
-        own = nn.Linear(config.width, classes), nn.Linear(config.width, classes)
+        own = head(config, classes), head(config, classes)
     if config.head == "cosine":
         return Joint(audio, visual, CosineHead((config.width, config.width), classes, config.cosine_scale), own)
     return Joint(audio, visual, LinearHead(config.width, classes), own)

@@ -42,13 +42,11 @@ class Tower(nn.Module):
 
 
 class Branch(Tower):
-    """A tower with a linear head: one modality from features to logits."""
+    """A tower with a head: one modality from features to logits."""
 
-    def __init__(
-        self, project: Project, widen: nn.Linear | None, encoder: Encoder, width: int, classes: int, dropout: float
-    ):
+    def __init__(self, project: Project, widen: nn.Linear | None, encoder: Encoder, head: nn.Linear, dropout: float):
         super().__init__(project, widen, encoder, dropout)
-        self.head = nn.Linear(width, classes)
+        self.head = head
 
     def classify(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(b, t, d), (b, t) -> log-probabilities (b, c), and the mean of the encoder's output (b, d)."""

@@ -46,6 +46,7 @@ class ModelEntry:
 BOTH = ("audio", "visual")
 ENCODER = ("width", "layers", "heads", "dropout", "norm", "convolution")
 RATIO = ("ratio", "ratio_mode")
+HEAD = ("head", "cosine_scale")
 LAMBDAS = ("lambda_audio", "lambda_visual")
 PARTS = ("brff", "adf", "clw", "gate_input", "gate_augment", "mix")
 PRETRAINING = ("pretrain_epochs", "pretrain_lr")
@@ -75,21 +76,21 @@ MODELS: dict[str, ModelEntry] = {
         "BalanceMLA's audio branch, trained alone",
         "Sec. 4.1.2, Tables 1-2",
         "balancemla",
-        (*ENCODER, *RATIO),
+        (*ENCODER, *RATIO, *HEAD),
     ),
     "balancemla-vo": ModelEntry(
         ("visual",),
         "BalanceMLA's visual branch, trained alone",
         "Sec. 4.1.2, Tables 1-2",
         "balancemla",
-        (*ENCODER, *RATIO),
+        (*ENCODER, *RATIO, *HEAD),
     ),
     "balancemla": ModelEntry(
         BOTH,
         "both branches, joined by bilateral residual fusion (BRFF), adaptive (ADF) and class-level (CLW) weights",
         "Sec. 3.2, Fig. 2-3, Tables 1-3",
         "balancemla",
-        (*ENCODER, *RATIO, *LAMBDAS, *BRFF, *PARTS, *PRETRAINING, *FINETUNING),
+        (*ENCODER, *RATIO, *HEAD, *LAMBDAS, *BRFF, *PARTS, *PRETRAINING, *FINETUNING),
         heads=True,
         starts=BRANCHES,
     ),
@@ -185,7 +186,7 @@ MODELS: dict[str, ModelEntry] = {
         "the mean of what balancemla-ao and balancemla-vo say, each trained alone",
         "the plainest baseline",
         "average",
-        (*ENCODER, *PRETRAINING),
+        (*ENCODER, *HEAD, *PRETRAINING),
         heads=True,
         starts=BRANCHES,
     ),
@@ -194,14 +195,14 @@ MODELS: dict[str, ModelEntry] = {
         "late fusion: an encoder for each modality, one head on both (linear, or cosine)",
         "Peng et al. (2022); Xu et al. (2023)",
         "joint",
-        (*ENCODER, *LAMBDAS, "head", "cosine_scale", *FINETUNING),
+        (*ENCODER, *HEAD, *LAMBDAS, *FINETUNING),
     ),
     "joint-aux": ModelEntry(
         BOTH,
         "late fusion with a head and a loss for each modality as well",
         "Wang et al. (2020)",
         "joint",
-        (*ENCODER, *LAMBDAS, *FINETUNING),
+        (*ENCODER, *HEAD, *LAMBDAS, *FINETUNING),
         heads=True,
     ),
     "shared-head": ModelEntry(
@@ -209,7 +210,7 @@ MODELS: dict[str, ModelEntry] = {
         "one head for either modality, answers weighted by their certainty: the network of MLA",
         "Zhang et al. (2024)",
         "average",
-        (*ENCODER, *FINETUNING),
+        (*ENCODER, *HEAD, *FINETUNING),
         heads=True,
     ),
     "gated": ModelEntry(
@@ -231,7 +232,7 @@ MODELS: dict[str, ModelEntry] = {
 
 OWN = "own:"  # begins the name of a model that is not of this table; see `own.py`
 OWN_NAME = re.compile(rf"{OWN}[A-Za-z0-9_.:-]{{1,100}}")
-OWN_READS = ("own", *LAMBDAS, "head", "cosine_scale", *FINETUNING)
+OWN_READS = ("own", *HEAD, *LAMBDAS, *FINETUNING)
 
 
 def entry(name: str) -> ModelEntry:

@@ -53,7 +53,7 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
     if takes(config.model) != ("audio", "visual"):
         (modality,) = takes(config.model)
         project = Project(inputs[modality], config.width)
-        alone = Branch(project, None, encoder(config, config.width), config.width, classes, config.dropout)
+        alone = Branch(project, None, encoder(config, config.width), nn.Linear(config.width, classes), config.dropout)
         return SingleModality(modality, alone)
     lengths = widths(parse_ratio(config.ratio), config.width, config.heads, config.ratio_mode)
     audio, visual = (Project(inputs[m], length) for m, length in zip(("audio", "visual"), lengths, strict=True))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..models.base import Standardise, Steps
 from ..models.convolution import Depthwise
 from ..models.decision import ABSENT, Decision
+from ..models.heads import Cosine
 from ..models.joint import LinearHead
 from ..models.reliability import Reliability
 from .layout import Layout
@@ -73,6 +74,19 @@ def batched(grid: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return torch.bmm(grid, weight.transpose(1, 2))
     return torch.baddbmm(bias[:, None], grid, weight.transpose(1, 2))
+
+
+class StackedCosine(StackedLinear):
+    """Of `heads.py`."""
+
+    def __init__(self, parts: Sequence[Cosine], layout: Layout):
+        super().__init__(parts, layout)
+        self.scale = parts[0].scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(E B, d) -> (E B, c)."""
+        grid, weight = self.layout.unfold(F.normalize(z, dim=-1)), F.normalize(self.weight.value, dim=-1)
+        return self.scale * batched(grid, weight, None).flatten(0, 1)
 
 
 class StackedNorm(nn.Module):

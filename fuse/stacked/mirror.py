@@ -22,12 +22,14 @@ from ..models.convolution import ConvolutionModule, Depthwise
 from ..models.decision import Decision
 from ..models.film import FiLM
 from ..models.gated import Gated
-from ..models.joint import Joint, LinearHead
+from ..models.heads import Cosine
+from ..models.joint import CosineHead, Joint, LinearHead
 from ..models.reliability import Reliability
 from ..models.single import Branch, SingleModality, Tower
 from ..models.transformer import ConcatTransformer
 from .layers import (
     Slot,
+    StackedCosine,
     StackedDecision,
     StackedDepthwise,
     StackedDropout,
@@ -41,6 +43,7 @@ from .layout import Layout
 
 LAYERS: dict[type, Callable[[Any, Layout], nn.Module]] = {
     nn.Linear: StackedLinear,
+    Cosine: StackedCosine,
     nn.LayerNorm: StackedNorm,
     Depthwise: StackedDepthwise,
     Standardise: StackedStandardise,
@@ -53,7 +56,7 @@ FOLDED: set[type] = {
     *(nn.ModuleList, nn.Identity, Attention, ConvolutionModule, EncoderLayer, Encoder),
     *(Project, Tower, Branch, SingleModality),
     *(ConcatTransformer, CrossBlock, CrossBRFF, BilinearBRFF, BalanceMLA),
-    *(Joint, LogitAverage, SharedHead, Gated, FiLM),
+    *(Joint, CosineHead, LogitAverage, SharedHead, Gated, FiLM),
 }
 
 

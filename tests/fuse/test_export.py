@@ -29,6 +29,7 @@ GRAPHS = [
     ("balancemla", VECTORS, {"adf": False, "clw": False}),
     ("probe", STACKS, {"probe_mean": "all"}),
     ("joint", VECTORS, {"head": "cosine"}),
+    ("balancemla", VECTORS, {"head": "cosine"}),
     ("balancemla", VECTORS, {"convolution": 3}),
 ]
 FILES = [

@@ -127,6 +127,18 @@ def test_the_papers_transformers_and_recurrent_models_have_none(name: str) -> No
     assert run_config(name).convolution == 0
 
 
+@pytest.mark.parametrize("name", ["balancemla", "balancemla-ao", "balancemla-vo", "logit-average"])
+def test_balancemlas_branches_answer_by_cosines_but_with_the_papers_recipe(name: str) -> None:
+    assert run_config(name).head == "cosine"
+    assert run_config(name, head="linear").head == run_config(name, recipe="paper").head == "linear"
+
+
+@pytest.mark.parametrize("name", ["joint", "joint-aux", "shared-head"])
+def test_late_fusion_has_a_linear_head_until_it_is_told(name: str) -> None:
+    assert run_config(name).head == "linear"
+    assert run_config(name, head="cosine").head == "cosine"
+
+
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_the_average_starts_from_the_branches_of_balancemla(recipe: str) -> None:
     ours, plain = (

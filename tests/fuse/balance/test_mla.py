@@ -6,6 +6,7 @@ import torch
 
 from bmla.fuse.balance.mla import MLA, build, narrowed
 from bmla.fuse.config import RunConfig
+from bmla.fuse.models.heads import Cosine
 from bmla.store.errors import UsageError
 
 
@@ -72,8 +73,9 @@ def test_a_batch_without_the_modality_teaches_the_projection_nothing(late: Any, 
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_a_model_without_a_shared_head_is_refused(late: Any) -> None:
+@pytest.mark.parametrize("head", [torch.nn.Identity(), Cosine(4, 3, 10.0)])
+def test_a_model_without_a_shared_linear_head_is_refused(late: Any, head: torch.nn.Module) -> None:
     model = late()
-    model.head = torch.nn.Identity()
+    model.head = head
     with pytest.raises(UsageError, match="no linear head that both modalities share"):
         build(RunConfig("balancemla"), model, 3, {})

@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balancemla base": dict(brff=False, adf=False, clw=False),
     "balancemla convolution": dict(convolution=5),
     "transformer convolution": dict(convolution=3, norm="post"),
+    "balancemla cosine": dict(head="cosine"),
     "joint cosine": dict(head="cosine"),
     "single-res bilinear": dict(attention="bilinear"),
     "bgru-vo pictures": dict(crop=0.8),

@@ -54,7 +54,7 @@ def test_which_models_claim_to_stack(tiny: Tiny, settings: Settings, assert_clos
     assert reasons["logit-average"] == "logit-average (nothing of it is trained)"
     assert why_not(tiny("balancemla", ratio="1:15", width=64, heads=8), ragged) is None
     assert why_not(tiny("shared-head", balance="mla"), ragged) == "balance mla (it goes back loss by loss)"
-    assert why_not(tiny("joint", head="cosine"), ragged) == "joint (CosineHead works for one run at a time)"
+    assert why_not(tiny("joint", balance="mmcosine", head="cosine"), ragged) is None
     assert why_not(tiny("own:mine"), ragged) == "own:mine (a model of your own)"
     together = replace(tiny("balancemla-ao"), tasks=(f"a={'0' * 10}", f"b={'0' * 10}"))
     assert why_not(together, ragged) == "balancemla-ao (of several tasks)"
@@ -70,11 +70,12 @@ def test_a_run_in_a_stack_equals_the_run_alone(
         assert_close(alone(config, ragged), other)
 
 
-@pytest.mark.parametrize("balance", sorted(BALANCES - {"none", "mmcosine"}))
+@pytest.mark.parametrize("balance", sorted(BALANCES - {"none"}))
 def test_so_does_every_balance_method(
     tiny: Tiny, settings: Settings, assert_close: Close, ragged: Features, balance: str
 ) -> None:
-    configs = settings("joint-aux", balance=balance)
+    wishes = {"head": "cosine"} if balance == "mmcosine" else {}
+    configs = settings("joint" if wishes else "joint-aux", balance=balance, **wishes)
     for config, other in zip(configs, stacked(configs, ragged), strict=True):
         assert_close(alone(config, ragged), other)
 
@@ -105,6 +106,7 @@ def test_so_do_other_settings(
         {"gate_input": "encoder", "adf": False},
         {"attention": "bilinear"},
         {"convolution": 5},
+        {"head": "cosine", "cosine_scale": 7.0},
     ],
 )
 def test_so_do_the_forms_of_balancemla(
