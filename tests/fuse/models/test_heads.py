@@ -41,4 +41,4 @@ def test_a_branch_of_balancemla_answers_by_cosines_when_it_is_told_to() -> None:
     told = branch(head="cosine", cosine_scale=4.0)
     assert isinstance(told, Cosine)
     assert told.scale == 4.0
-    assert type(branch()) is torch.nn.Linear
+    assert type(branch(head="linear")) is torch.nn.Linear

@@ -105,7 +105,7 @@ def test_a_step_moves_what_is_shared_and_its_own_tasks_parts_only(
     assert {"0.audio.head.weight", "1.audio.head.weight", "0.decision.weight", "1.decision.bias"} <= own
     for k, moved in seen:
         assert not {name for name in moved & own if not name.startswith(f"{k}.")}
-        assert {f"{k}.audio.head.weight", f"{k}.visual.head.bias", f"{k}.decision.weight"} <= moved
+        assert {f"{k}.audio.head.weight", f"{k}.visual.head.weight", f"{k}.decision.weight"} <= moved
         for name in ("audio_brff.blocks.0.attention.out.weight", "visual.encoder.layers.0.widen.weight"):
             assert {f"0.{name}", f"1.{name}"} <= moved
 
