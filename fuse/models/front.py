@@ -23,7 +23,7 @@ from .kinds import PIXELS, VECTORS
 
 KERNEL, STRIDE, PADDING = (5, 7, 7), (1, 2, 2), (2, 3, 3)
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-CLIPS_AT_ONCE, ON_GPU = 16, 64  # in evaluation, where batches are large: bounds memory, and changes nothing
+CLIPS_AT_ONCE = 16  # in evaluation, where batches are large: bounds memory, and changes nothing
 
 
 class VectorFront(nn.Module):
@@ -74,8 +74,7 @@ class PictureFront(nn.Module):
         """(b, t, …) -> (b, t, length), zero at invalid steps."""
         if self.training or torch.compiler.is_exporting():  # a graph takes any number of clips
             return self.encode(*steps)
-        clips = ON_GPU if steps.mask.is_cuda else CLIPS_AT_ONCE
-        parts = zip(steps.values.split(clips), steps.mask.split(clips), strict=True)
+        parts = zip(steps.values.split(CLIPS_AT_ONCE), steps.mask.split(CLIPS_AT_ONCE), strict=True)
         return torch.cat([self.encode(*part) for part in parts])
 
     def encode(self, values: Tensor, mask: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Joint(FusionModel):
     """See the module.
 
     Args of init:
-        own: linear heads (audio, visual) of z alone; None: the shares of `head` are the modalities' answers.
+        own: heads (audio, visual) of z alone; None: the shares of `head` are the modalities' answers.
     """
 
     def __init__(

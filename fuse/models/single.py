@@ -1,7 +1,7 @@
 """One modality alone: project, add positions, encode, average over time, classify.
 
 It is a model of its own, and each half of BalanceMLA: `embed` and `classify` are apart because the BRFF goes between them.
-*Source:* Sec. 3.1; the mean over time before the linear head is ours.
+*Source:* Sec. 3.1; the mean over time before the head is ours.
 """
 
 from torch import Tensor, nn
