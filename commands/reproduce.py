@@ -72,8 +72,8 @@ def reproduce(
     """Run an experiment of the paper on any store.
 
     Trains what the figure or table compares, shows the paper's numbers beside ours with intervals, and draws the figure. Defaults
-    are ours where the paper's do not train (see --recipe); fig3 uses the store's variants with masked sound, and without them a
-    stand-in that says so.
+    are ours where the paper's do not train or ours do better (see --recipe); fig3 uses the store's variants with masked sound, and
+    without them a stand-in that says so.
     """
     place = device_of(device, gpu)
     executor = executor_of(executor, cluster, place)

@@ -83,7 +83,7 @@ SETTINGS = (
     click.option(
         "--head",
         type=click.Choice(["linear", "cosine"]),
-        help="Of late fusion and of BalanceMLA's branches: linear, or by cosines, which bound how sure an answer can be.  "
+        help="Of late fusion and of BalanceMLA's branches: linear, or by cosines, which bound how sure a branch can be.  "
         "[default: cosine balancemla, logit-average; else, and with --recipe paper, linear]",
     ),
     click.option(

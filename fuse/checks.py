@@ -103,6 +103,9 @@ def check_names(config: "RunConfig") -> None:
     for name, value in balance_entry(config.balance).sets.items():
         if plain[name] not in (value, MISSING) and getattr(config, name) == plain[name]:
             raise UsageError(f"balance {config.balance} needs {name} to be other than {plain[name]}, such as {value}")
+    for name, value in balance_entry(config.balance).only.items():
+        if getattr(config, name) != value:
+            raise UsageError(f"balance {config.balance} needs {name} {value}, not {getattr(config, name)}")
 
 
 def fitting(balance: str) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ...store.errors import UsageError
 from ..config import RunConfig
 from ..models.base import FusionModel
-from ..models.heads import Cosine
 from .base import MODALITIES, Balance, Step
 from .pmr import pooled
 
@@ -71,7 +70,7 @@ def narrowed(projection: Tensor, mean: Tensor, alpha: float) -> Tensor:
 def shared_head(model: FusionModel) -> nn.Linear:
     """Raises UsageError where the model has none."""
     head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear) or isinstance(head, Cosine):
+    if not isinstance(head, nn.Linear):
         raise UsageError("balance mla: the model has no linear head that both modalities share (`head`)")
     return head
 

@@ -35,6 +35,7 @@ class BalanceEntry:
         file: the file of this folder whose `build` makes it.
         reads: the settings that it looks at.
         sets: what it sets of the settings that every run or the model looks at; the user's wish goes before it.
+        only: settings of the model that it needs to be so, whatever the user wishes.
         models: the models that it works with; empty: all that take both modalities.
         needs: of the model, of NEEDS.
         teachers: it learns from trained models of one modality, which are trained first.
@@ -45,6 +46,7 @@ class BalanceEntry:
     file: str
     reads: tuple[str, ...] = ()
     sets: "Mapping[str, Any]" = field(default_factory=dict)
+    only: "Mapping[str, Any]" = field(default_factory=dict)
     models: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     teachers: bool = False
@@ -140,6 +142,7 @@ BALANCES: dict[str, BalanceEntry] = {
         "Zhang et al. (2024), CVPR",
         "mla",
         ("mla_alpha",),
+        only={"head": "linear"},
         models=("shared-head",),
         needs=("answers", "features", "head"),
     ),

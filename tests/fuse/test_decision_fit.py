@@ -38,10 +38,9 @@ def trained(config: RunConfig, features: Features) -> BalanceMLA:
     return model
 
 
-@pytest.fixture(scope="module")
-def config(tiny: Tiny) -> RunConfig:
-    # linear heads: answers that are wrong and sure under noise are what a gate is for
-    return replace(tiny("balancemla", epochs=12, head="linear"), gate_augment=tuple(sorted(NOISES)))
+@pytest.fixture(scope="module", params=["linear", "cosine"])
+def config(tiny: Tiny, request: pytest.FixtureRequest) -> RunConfig:
+    return replace(tiny("balancemla", epochs=12, head=request.param), gate_augment=tuple(sorted(NOISES)))
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +66,24 @@ def test_alpha_falls_as_sound_degrades_and_rises_as_sight_does(model: BalanceMLA
     assert mean_alpha(model, noisy, "visual.arrays@strong") > clean + 0.1
 
 
-def test_under_noise_it_beats_the_plain_mean_of_its_branches(model: BalanceMLA, noisy: Features) -> None:
+def gains(model: BalanceMLA, features: Features) -> list[float]:
+    """In accuracy, over the plain mean of both answers: with noisy sound, with noisy sight."""
+    found = []
     for variant in ("audio.arrays@strong", "visual.arrays@strong"):
-        answers = predict(model, noisy.under([variant]), noisy.clips("test", BOTH), BOTH)
+        answers = predict(model, features.under([variant]), features.clips("test", BOTH), BOTH)
         assert answers.audio is not None
         mean = ((answers.audio + answers.visual).argmax(1) == answers.labels).mean()
-        assert accuracy(model, noisy, variant) >= mean
+        found.append(accuracy(model, features, variant) - float(mean))
+    return found
+
+
+def test_under_noise_it_beats_the_plain_mean_of_its_branches(
+    config: RunConfig, model: BalanceMLA, noisy: Features
+) -> None:
+    found = gains(model, noisy)
+    assert sum(found) > 0
+    if config.head == "linear":  # cosines have less to tell a gate about which answer is nonsense: docs/research.md
+        assert min(found) >= 0
 
 
 def test_only_the_decision_is_fitted_and_only_on_the_clips_given(model: BalanceMLA, noisy: Features) -> None:
@@ -144,11 +155,8 @@ def test_without_noise_how_sure_the_answers_are_decides(config: RunConfig, noisy
         alpha = 1 / (1 + np.exp(-(entropies[1] - entropies[0] + bias)))
         mixed = np.exp(float(model.decision.sharpness)) * (alpha * audio + (1 - alpha) * visual)
         np.testing.assert_allclose(answers.result[i], mixed - np.log(np.exp(mixed).sum()), atol=1e-4)
-    for variant in ("audio.arrays@strong", "visual.arrays@strong"):
-        answers = predict(model, noisy.under([variant]), noisy.clips("test", BOTH), BOTH)
-        assert answers.audio is not None
-        mean = ((answers.audio + answers.visual).argmax(1) == answers.labels).mean()
-        assert accuracy(model, noisy, variant) >= mean
+    if config.head == "linear":
+        assert min(gains(model, noisy)) >= 0
 
 
 def test_without_adf_and_clw_nothing_is_fitted(config: RunConfig, noisy: Features) -> None:

@@ -148,6 +148,13 @@ def test_what_a_method_sets_goes_after_the_recipe_and_before_the_users_wish() ->
         RunConfig("transformer", balance="modality-dropout")
 
 
+@pytest.mark.parametrize("model", ["shared-head", "own:mine"])
+def test_mla_is_of_a_linear_head_and_says_so_before_anything_is_trained(model: str) -> None:
+    run_config(model, balance="mla", head="linear")
+    with pytest.raises(UsageError, match="balance mla needs head linear, not cosine"):
+        run_config(model, balance="mla", head="cosine")
+
+
 def test_methods_that_need_answers_refuse_models_without(tiny: Tiny) -> None:
     with pytest.raises(UsageError, match="balance mmpareto does not go with transformer; expected balancemla"):
         tiny("transformer", balance="mmpareto")
