@@ -147,7 +147,7 @@ def fuse(
     wishes |= set_values(set_words, wishes)
     axes["fold_numbers"] = fold_numbers(fold_words, folds)
     store = open_named(store_path)
-    from ..fuse.choice import choose_streams
+    from ..fuse.choice import choose_streams, needs_front
     from ..fuse.fold_streams import asked_names, stored_names
 
     streams = choose_streams(store, needed_modalities(names), audio, visual, names)
@@ -155,6 +155,7 @@ def fuse(
     axes["augmentations"] = training_noises(augmentations, there, streams)
     axes["gate_augment"] = training_noises((gate_noises,), there, streams)[0] if gate_noises else ()
     conditions = test_conditions(tests, dropped, there, streams)
+    axes["pictures"] = needs_front(store, streams.values(), folds)
     configs = sweep_configs(names, split_names(ratios), streams, axes | wishes)
     noises = noises_of(configs, conditions)
     folder = out or Path("runs") / store.name

@@ -80,12 +80,13 @@ def reproduce(
     axes: dict[str, Any] = dict(seeds=seed_numbers(seeds), folds=folds, fold_numbers=fold_numbers(fold_words, folds))
     budget_bytes = None if budget is None else byte_count("--budget", budget)
     store = open_named(store_path)
-    from ..fuse.choice import choose_streams
+    from ..fuse.choice import choose_streams, needs_front
     from ..fuse.reproduce.experiments import experiment
     from ..fuse.reproduce.protocol import conditions_of, masks, outcome, plan
 
     chosen = experiment(name)
     streams = choose_streams(store, ("audio", "visual"), audio, visual)
+    axes["pictures"] = needs_front(store, streams.values(), folds)
     planned = plan(chosen, streams, store.streams(), **axes, **wishes)
     noises = masks(streams["audio"], store.streams()) if chosen.masked else []
     folder = out or Path("runs") / store.name

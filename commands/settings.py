@@ -58,21 +58,27 @@ SETTINGS = (
     ),
     click.option("--gru-layers", type=int, metavar="N", help="Of each GRU.  [default: 2]"),
     click.option(
-        "--front-width", type=int, metavar="N", help="Kernels of the 3-D convolution (stconv, bgru).  [default: 64]"
+        "--front-width", type=int, metavar="N", help="Kernels of the 3-D convolution on pictures.  [default: 64]"
     ),
     click.option("--resnet-depth", type=int, metavar="N", help="Of the ResNet after it, 18 or 34.  [default: 34]"),
     click.option("--crop", type=float, metavar="X", help="Share of a picture's sides that is seen.  [default: 0.9]"),
     click.option(
-        "--flip", type=float, metavar="X", help="Share of clips that are mirrored in training.  [default: 0.5]"
+        "--flip",
+        type=float,
+        metavar="X",
+        help="Share of clips whose pictures are mirrored in training.  [default: 0.5]",
     ),
     click.option(
-        "--time-mask", type=float, metavar="X", help="Longest share of a clip hidden in training.  [default: 0.4]"
+        "--time-mask",
+        type=float,
+        metavar="X",
+        help="Longest share of a clip hidden in training.  [default: 0.4 with front ends, bgru; else 0]",
     ),
     click.option(
         "--mixup",
         type=float,
         metavar="ALPHA",
-        help="Mix training clips (stconv, bgru, concat).  [default: 0.4; concat 0]",
+        help="Mix training clips.  [default: 0.4 with front ends, bgru; else 0]",
     ),
     click.option("--probe-width", type=int, metavar="N", help="What the probe projects to.  [default: 256]"),
     click.option(

@@ -150,7 +150,7 @@ class Plan:
 
 def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wishes: dict[str, Any]) -> Plan:
     """Looks up in a store what the words of the command mean there. Raises UsageError, before anything is loaded."""
-    from ..fuse.choice import choose_streams
+    from ..fuse.choice import choose_streams, needs_front
     from .training import sweep_configs
 
     models, gate = split_names(words["models"]), words["gate_noises"]
@@ -163,6 +163,7 @@ def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wi
         "fold_by": words["fold_by"],
         "fold_numbers": fold_numbers(words["fold_words"], words["folds"]),
         "augmentations": training_noises(words["augmentations"], store.streams(), streams),
+        "pictures": needs_front(store, streams.values(), words["folds"]),
         "gate_augment": training_noises((gate,), store.streams(), streams)[0] if gate else (),
     }
     conditions = test_conditions(words["tests"], words["dropped"], store.streams(), streams)

@@ -28,6 +28,7 @@ from .given import Given, class_numbers, clips_of, dealt
 from .metrics import scores
 from .models.balancemla import BalanceMLA
 from .models.base import MODALITIES, FusionModel, Input
+from .models.kinds import VECTORS
 from .models.own import Builder, identity, name_of
 from .models.table import OWN, OWN_NAME, check_inputs, takes
 from .obtain import Task, obtain
@@ -250,7 +251,8 @@ def configuration(
     if isinstance(model, str):
         if name is not None:
             raise UsageError(f'name "{name}": {model} has a name; give one with a class of your own')
-        return run_config(model, **{**streams, **settings}), {}
+        pictures = any(features.stream(m).input.kind != VECTORS for m in streams)
+        return run_config(model, **{"pictures": pictures, **streams, **settings}), {}
     if isinstance(model, torch.nn.Module):
         raise UsageError(
             "model is a module: give its class, or a function that makes one, so that a seed begins it anew"

@@ -1,11 +1,12 @@
 """Which streams of a store are fused where the user names none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..store.errors import UsageError
 from .data import fitting_streams, kind_of_stream
-from .models.kinds import describe
+from .fold_streams import stored_names
+from .models.kinds import VECTORS, describe
 from .models.table import common_kinds
 
 if TYPE_CHECKING:
@@ -45,3 +46,14 @@ def choose_streams(
         clean = [name for name in fitting if "@" not in name]  # a noise variant only where there is nothing else
         chosen[modality] = asked or (known + clean + fitting)[0]
     return chosen
+
+
+def needs_front(store: "Store", streams: Iterable[str], folds: int = 0) -> bool:
+    """Whether a step of some stream is no vector, so that a front end has to make it one.
+
+    Args:
+        folds: of the cross-validation that they are for: a name may then stand for a stream of each fold.
+    """
+    there = store.streams()
+    parts = [part for name in streams for part in stored_names(name, there, folds)]
+    return any(kind_of_stream(store.spec(part)) != VECTORS for part in parts)

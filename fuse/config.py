@@ -44,8 +44,8 @@ class RunConfig:
         resnet_depth: 34 (Sec. 4.2) or 18.
         crop: share of the height and width of a picture that a model sees: anywhere in training, the middle in evaluation.
         flip: share of the training clips whose pictures are mirrored.
-        time_mask: the longest span of a training clip that is hidden, over its length. The recipes of the models with a convolution
-            set these three as Ma et al. (2022) do in lip reading; here they are off.
+        time_mask: the longest span of a training clip that is hidden, over its length. For front ends the recipes set these three as
+            Ma et al. (2022) do in lip reading; here they are off.
         mixup: alpha of the Beta(alpha, alpha) that draws in which share two training clips are mixed (Zhang et al., 2018); 0: never.
         probe_width: what the probe projects to (AV-SUPERB, Tseng et al., 2024).
         probe_mean: of the probe, over the valid steps or over all up to the last valid one.

@@ -5,9 +5,9 @@ Sec. 3: 5e-7, batches of 16. At that rate AdamW needs thousands of epochs, so it
 30 epochs (ours). Schedule `long` (ours) trains the composite for 25 epochs before its 5 of fine-tuning.
 
 For every other model the paper gives no numbers. Ours: both phases of BalanceMLA, so that it differs in the model alone; and for the
-logit average BalanceMLA's pre-training with nothing after it, so that both share the runs of one modality. Models with a convolution
-are trained with the augmentations of Ma et al. (2022): crops of .9 (88 of 96 pixels), flips of half of the clips, mixup with alpha .4;
-spans of up to .4 of a clip hidden (theirs are in seconds).
+logit average BalanceMLA's pre-training with nothing after it, so that both share the runs of one modality. Front ends on pictures or
+spectra are trained with the augmentations of Ma et al. (2022): crops of .9 (88 of 96 pixels), flips of half of the clips, mixup with
+alpha .4; spans of up to .4 of a clip hidden (theirs are in seconds). So are `stconv` and `bgru` on anything.
 
 Ours too, since they gain more than any way to fuse (`docs/research.md`): encoders of all models but the Transformers by name have a
 convolution, and BalanceMLA's branches answer by cosines. The paper's have neither.
@@ -30,9 +30,10 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 PHASES = {"epochs": 25, "lr": 3e-4, "finetune_epochs": 5, "finetune_lr": 5e-5, "batch_size": 32}
 UNTRAINED_ANSWERS = {"lambda_audio": 0.0, "lambda_visual": 0.0}
-PICTURES = {**PHASES, "crop": 0.9, "flip": 0.5, "time_mask": 0.4, "mixup": 0.4}
+AUGMENTED = {"crop": 0.9, "flip": 0.5, "time_mask": 0.4, "mixup": 0.4}
+CONVOLVED = {**PHASES, **AUGMENTED}
 MODELS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("stconv-ao", "stconv-vo", "stconv", "bgru-ao", "bgru-vo", "bgru"), PICTURES),
+    **dict.fromkeys(("stconv-ao", "stconv-vo", "stconv", "bgru-ao", "bgru-vo", "bgru"), CONVOLVED),
     "balancemla-ao": BRANCH,
     "balancemla-vo": BRANCH,
     "logit-average": {**COMPOSITE, "epochs": 0, "finetune_epochs": 0},
@@ -49,13 +50,16 @@ CONVOLUTION, COSINES = {"convolution": 7}, {"head": "cosine"}  # not of recipe "
 COSINE = ("balancemla-ao", "balancemla-vo", "balancemla", "logit-average")
 
 
-def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", **wishes: Any) -> RunConfig:
+def run_config(
+    model: str, *, schedule: str = "paper", recipe: str = "default", pictures: bool = False, **wishes: Any
+) -> RunConfig:
     """The configuration of one run.
 
     Args:
         schedule: of BalanceMLA's composite.
         recipe: "paper": BalanceMLA to the letter, and no model with a convolution in its encoders or heads of cosines;
             "paper-sec3": the Transformers' learning rate.
+        pictures: a stream of the sweep needs a front end; see `choice.needs_front`.
         wishes: fields of RunConfig that the user set; None: not set. `epochs` and `lr` also set the pre-training of the branches
             that a model starts from, and its own first phase where it has one; fine-tuning has fields of its own.
 
@@ -75,6 +79,8 @@ def run_config(model: str, *, schedule: str = "paper", recipe: str = "default", 
         settings = settings | CONVOLUTION
     if recipe != "paper" and model in COSINE:
         settings = settings | COSINES
+    if pictures:
+        settings = settings | AUGMENTED
     settings = {**settings, **balance_entry(wishes.get("balance") or "none").sets}
     wished = {name: value for name, value in wishes.items() if value is not None}
     if "pretrain_epochs" in settings:

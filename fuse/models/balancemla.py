@@ -93,7 +93,9 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
 def branch(config: RunConfig, source: Input, length: int, classes: int) -> Branch:
     """One modality's half, with a feature length of its own before the common width."""
     widen = glorot(nn.Linear(length, config.width))
-    return Branch(Project(source, length), widen, encoder(config, config.width), head(config, classes), config.dropout)
+    return Branch(
+        Project(source, length, config), widen, encoder(config, config.width), head(config, classes), config.dropout
+    )
 
 
 def residual(config: RunConfig) -> nn.Module:

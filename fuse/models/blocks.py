@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import RunConfig
+from .augment import HideTime
 from .base import Input, Standardise, Steps
 from .convolution import ConvolutionModule
+from .front import PictureFront
+from .kinds import VECTORS
 
 POSITIONS_PER_S = 50  # one position is a step of HuBERT: at that rate, the angles are those of Vaswani et al. (2017)
 LONGEST_WAVELENGTH = 10_000  # in positions, over 2 pi (Vaswani et al.)
@@ -117,20 +120,51 @@ def encoder(config: RunConfig, width: int) -> Encoder:
 
 
 class Project(nn.Module):
-    """Standardised features to a given length: `Linear(l -> d)`.
+    """A stream's steps to vectors of a given length: `Linear(l -> d)` of standardised features, or of what a front end makes of pictures.
 
-    Weights are drawn after Glorot, so that features keep about unit variance and positions do not drown them.
+    Weights are drawn after Glorot, so that features keep about unit variance and positions do not drown them; what a front end makes is
+    normalised first, for the same reason.
+
+    Attributes:
+        rate_hz: steps a second.
+        front: of pictures and stacks; None for vectors.
     """
 
-    def __init__(self, source: Input, width: int):
+    front: PictureFront | None
+    hide: HideTime | None
+
+    def __init__(self, source: Input, width: int, config: RunConfig):
         super().__init__()
         self.rate_hz = source.rate_hz
-        self.standardise = Standardise(source.length)
-        self.linear = glorot(nn.Linear(source.length, width))
+        self.front, self.hide = None, None
+        if source.kind == VECTORS:
+            self.standardise = Standardise(source.length)
+            self.hide = HideTime(config.time_mask) if config.time_mask else None
+            length = source.length
+        else:
+            self.front = PictureFront(source, config)
+            self.norm = nn.LayerNorm(self.front.length)
+            length = self.front.length
+        self.linear = glorot(nn.Linear(length, width))
+
+    def features(self, steps: Steps) -> Tensor:
+        """(b, t, …) -> (b, t, l), zero at invalid steps."""
+        if self.front is not None:
+            vectors: Tensor = self.norm(self.front(steps))
+            return vectors.masked_fill(~steps.mask[..., None], 0.0)
+        values: Tensor = self.standardise(steps)
+        return values if self.hide is None else self.hide(values, steps.mask)
 
     def forward(self, steps: Steps) -> Tensor:
-        """(b, t, l) -> (b, t, d)."""
-        return self.linear(self.standardise(steps))
+        """(b, t, …) -> (b, t, d)."""
+        return self.linear(self.features(steps))
+
+    def share(self, other: "Project") -> None:
+        """Reads features of the same kind as another one does from now on, by the same weights; statistics stay each one's own."""
+        self.linear = other.linear
+        if self.front is not None and other.front is not None:
+            self.norm = other.norm
+            self.front.convolution, self.front.trunk = other.front.convolution, other.front.trunk
 
 
 def glorot(linear: nn.Linear) -> nn.Linear:

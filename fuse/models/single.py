@@ -79,4 +79,4 @@ class SingleModality(FrameModel):
 
 def tower(config: RunConfig, source: Input) -> Tower:
     """What `transformer-ao` and `transformer-vo` put before their heads."""
-    return Tower(Project(source, config.width), None, encoder(config, config.width), config.dropout)
+    return Tower(Project(source, config.width, config), None, encoder(config, config.width), config.dropout)

@@ -45,6 +45,6 @@ class SingleRes(FusionModel):
 
 def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> FusionModel:
     """See `table.build`."""
-    sight = Project(inputs["visual"], config.width)
+    sight = Project(inputs["visual"], config.width, config)
     audio = tower(config, inputs["audio"])
     return SingleRes(audio, sight, residual(config), config.width, classes, config.dropout)

@@ -40,11 +40,10 @@ class ModelEntry:
     reads: tuple[str, ...] = ()
     heads: bool = False
     starts: Mapping[str, str] = field(default_factory=dict)
-    kinds: tuple[str, ...] = (VECTORS,)
+    kinds: tuple[str, ...] = (VECTORS, PIXELS, STACKS)
 
 
 BOTH = ("audio", "visual")
-ENCODER = ("width", "layers", "heads", "dropout", "norm", "convolution")
 RATIO = ("ratio", "ratio_mode")
 HEAD = ("head", "cosine_scale")
 LAMBDAS = ("lambda_audio", "lambda_visual")
@@ -54,6 +53,7 @@ FINETUNING = ("finetune_epochs", "finetune_lr")
 BRFF = ("attention", "brff_layers")
 GRU = ("gru_units", "gru_layers", "dropout")
 FRONT = ("front_width", "resnet_depth", "crop", "flip", "time_mask", "mixup")
+ENCODER = ("width", "layers", "heads", "dropout", "norm", "convolution", *FRONT)
 ANYTHING = (PIXELS, STACKS, VECTORS)
 PROBE = ("probe_width", "probe_mean")
 BRANCHES = {"audio": "balancemla-ao", "visual": "balancemla-vo"}
@@ -148,7 +148,6 @@ MODELS: dict[str, ModelEntry] = {
         "Table 1, Fig. 3, after Petridis et al. (2018)",
         "concat",
         (*GRU, *FRONT, *FINETUNING),
-        kinds=(VECTORS, PIXELS, STACKS),
     ),
     "single-res": ModelEntry(
         BOTH,
@@ -243,7 +242,7 @@ def entry(name: str) -> ModelEntry:
     """
     if OWN_NAME.fullmatch(name):
         modalities = {"-ao": ("audio",), "-vo": ("visual",)}.get(name[-3:], BOTH)
-        return ModelEntry(modalities, "a model of one's own", "-", "own", OWN_READS, kinds=(VECTORS, PIXELS, STACKS))
+        return ModelEntry(modalities, "a model of one's own", "-", "own", OWN_READS)
     if name not in MODELS:
         raise UnknownName("model", name, tuple(MODELS))
     return MODELS[name]
@@ -255,22 +254,14 @@ def takes(name: str) -> tuple[str, ...]:
 
 
 def common_kinds(names: Sequence[str], modality: str) -> tuple[str, ...]:
-    """What a step of one modality may be, so that all of some models take it; vectors, where none is named.
+    """What a step of one modality may be, so that all of some models take it, the best of the first one first.
 
-    Raises:
-        UsageError: nothing would do for all of them.
+    There is one for any models, since all take stacks. Vectors, where none is named.
     """
     users = [name for name in names if modality in takes(name)]
     if not users:
         return (VECTORS,)
-    common = tuple(kind for kind in entry(users[0]).kinds if all(kind in entry(name).kinds for name in users))
-    if not common:
-        odd = next(name for name in users if not set(entry(name).kinds) & set(entry(users[0]).kinds))
-        raise UsageError(
-            f"{users[0]} takes {describe(entry(users[0]).kinds)}, {odd} {describe(entry(odd).kinds)}: "
-            "no stream suits both, train them by a command each"
-        )
-    return common
+    return tuple(kind for kind in entry(users[0]).kinds if all(kind in entry(name).kinds for name in users))
 
 
 def check_inputs(name: str, inputs: "Mapping[str, Input]") -> None:

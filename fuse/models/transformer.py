@@ -43,7 +43,7 @@ class ConcatTransformer(FusionModel):
 
     def project(self, project: Project, steps: Steps) -> Steps:
         """Pooled first: a mean of projections is the projection of the mean, at half the work."""
-        pooled = pool_to_rate(Steps(project.standardise(steps), steps.mask), project.rate_hz, self.rate_hz)
+        pooled = pool_to_rate(Steps(project.features(steps), steps.mask), project.rate_hz, self.rate_hz)
         values: Tensor = project.linear(pooled.values)
         return Steps(values, pooled.mask)
 
@@ -52,10 +52,10 @@ def build(config: RunConfig, inputs: Mapping[str, Input], classes: int) -> Fusio
     """See `table.build`."""
     if takes(config.model) != ("audio", "visual"):
         (modality,) = takes(config.model)
-        project = Project(inputs[modality], config.width)
+        project = Project(inputs[modality], config.width, config)
         alone = Branch(project, None, encoder(config, config.width), nn.Linear(config.width, classes), config.dropout)
         return SingleModality(modality, alone)
     lengths = widths(parse_ratio(config.ratio), config.width, config.heads, config.ratio_mode)
-    audio, visual = (Project(inputs[m], length) for m, length in zip(("audio", "visual"), lengths, strict=True))
+    audio, visual = (Project(inputs[m], length, config) for m, length in zip(("audio", "visual"), lengths, strict=True))
     width = sum(lengths)
     return ConcatTransformer(audio, visual, encoder(config, width), width, classes, config.dropout)

@@ -8,9 +8,10 @@ Each task has a whole BalanceMLA of its own, in which the shared parts are the s
 balance methods, the fit of the decision weights, a run on disk) works on each task's. *Source:* the paper calls BalanceMLA a
 "multi-task" framework and does not say what its tasks share; all of this is ours.
 
-The projections of two tasks are one where their streams have the same specification: the same features mean the same, and the
-smaller task is spared learning to read them. Other streams have other features, and maybe another number of them, so they are read
-apart. Standardisation is always a task's own: recordings differ between data sets, and BRFF should see neither's offset.
+The projections of two tasks are one where their streams have the same specification, and so are the front ends of pictures: the same
+features mean the same, and the smaller task is spared learning to read them. Other streams have other features, and maybe another
+number of them, so they are read apart. Standardisation is always a task's own: recordings differ between data sets, and BRFF should
+see neither's offset.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def share(models: Sequence[FusionModel], streams: Sequence[Mapping[str, str]]) -
             mine.widen, mine.encoder = common.widen, common.encoder
             same = [i for i in range(number) if streams[i][modality] == stream]
             if same:
-                mine.project.linear = branch(models[same[0]], modality).project.linear
+                mine.project.share(branch(models[same[0]], modality).project)
         if isinstance(model, BalanceMLA) and isinstance(first, BalanceMLA):
             model.audio_brff, model.visual_brff = first.audio_brff, first.visual_brff
 

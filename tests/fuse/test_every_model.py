@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bmla.commands.fuse import fuse
 from bmla.fuse.data import features_from_store
-from bmla.fuse.models.kinds import VECTORS
+from bmla.fuse.models.kinds import PIXELS, VECTORS
 from bmla.fuse.models.table import MODELS, entry
 from bmla.fuse.run import load_run
 from bmla.store import open_store
@@ -49,7 +49,48 @@ def test_models_of_pictures_find_the_crops_by_themselves(
     np.testing.assert_allclose(run.predict(features).result, run.predictions.result, atol=1e-5)
 
 
-def test_models_that_share_no_stream_are_told_so(tiny_store: Path) -> None:
-    result = CliRunner().invoke(fuse, ["--store", str(tiny_store), "--model", "stconv-vo,transformer"])
+def test_every_model_of_sight_trains_on_pictures_beside_vectors_of_sound(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [n for n, e in MODELS.items() if "visual" in e.takes and PIXELS in e.kinds and n != "stconv"]
+    assert {"balancemla", "logit-average", "transformer", "joint-aux", "concat", "stconv-vo"} <= set(names)
+    words = [
+        "--store",
+        str(tiny_store),
+        "--visual",
+        "mouth.roi",
+        "--model",
+        ",".join(names),
+        "--drop-modality",
+        "audio",
+    ]
+    result = CliRunner().invoke(fuse, [*words, *SMALL.split()])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert [row["label"].split()[0] for row in json.loads(result.stdout)["rows"]] == names
+    store = open_store(tiny_store)
+    for path in (tmp_path / "runs" / "tiny").glob("*_seed*"):
+        run = load_run(path)
+        streams = run.document["features"]["streams"]
+        assert {m: s["name"] for m, s in streams.items()}.get("visual", "mouth.roi") == "mouth.roi"
+        assert (run.config.mixup, run.config.crop, run.config.time_mask) == (0.4, 0.9, 0.4), run.config.model
+        audio, visual = (streams[m]["name"] if m in streams else None for m in ("audio", "visual"))
+        features = features_from_store(store, audio, visual, models=[run.config.model])
+        np.testing.assert_allclose(run.predict(features).result, run.predictions.result, atol=1e-5)
+
+
+def test_a_model_of_vectors_takes_pictures_where_one_beside_it_needs_them(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--store", str(tiny_store), "--model", "transformer-vo,stconv-vo", *SMALL.split()]
+    result = CliRunner().invoke(fuse, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    for path in (tmp_path / "runs" / "tiny").glob("*-vo_*"):
+        assert load_run(path).document["features"]["streams"]["visual"]["name"] == "mouth.roi"
+
+
+def test_where_no_stream_suits_all_models_that_is_said(tiny_store: Path) -> None:
+    result = CliRunner().invoke(fuse, ["--store", str(tiny_store), "--model", "stconv-vo,probe-vo"])
     assert isinstance(result.exception, UsageError)
-    assert "no stream suits both, train them by a command each" in str(result.exception)
+    assert "no visual stream of several vectors a step to train on" in str(result.exception)

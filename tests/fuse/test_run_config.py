@@ -6,6 +6,7 @@ import pytest
 
 from bmla.fuse.canonical import canonical
 from bmla.fuse.config import RunConfig
+from bmla.fuse.models.table import MODELS
 from bmla.fuse.prerequisites import pretraining, starting_points
 from bmla.fuse.recipes import run_config
 from bmla.store.errors import UnknownName, UsageError
@@ -114,6 +115,23 @@ def test_the_papers_schedules() -> None:
     assert (ao.epochs, ao.lr, ao.batch_size, ao.finetune_epochs) == (25, 3e-4, 32, 0)
     assert (concat.epochs, concat.lr, concat.batch_size) == (30, 1e-4, 16)
     assert run_config("transformer-vo", recipe="paper-sec3").lr == 5e-7
+
+
+@pytest.mark.parametrize("name", [n for n, e in MODELS.items() if "crop" in e.reads])
+def test_beside_pictures_every_model_is_trained_with_the_augmentations_of_lip_reading(name: str) -> None:
+    names = ("crop", "flip", "time_mask", "mixup")
+    convolved = name.startswith(("stconv", "bgru"))
+    assert all(
+        getattr(run_config(name, pictures=True), n) == v for n, v in zip(names, (0.9, 0.5, 0.4, 0.4), strict=True)
+    )
+    assert run_config(name, pictures=True, mixup=0.0).mixup == 0
+    assert (run_config(name) == run_config(name, pictures=True)) == convolved
+
+
+def test_the_branches_of_a_composite_beside_pictures_are_the_runs_of_their_own_name() -> None:
+    composite = run_config("balancemla", audio="a", visual="v", pictures=True)
+    for modality, name in (("audio", "balancemla-ao"), ("visual", "balancemla-vo")):
+        assert pretraining(composite, modality) == run_config(name, audio="a", visual="v", pictures=True)
 
 
 @pytest.mark.parametrize("name", ["balancemla", "balancemla-ao", "logit-average", "joint", "shared-head", "single-res"])

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from bmla.fuse.config import RunConfig
 from bmla.fuse.models.base import Input, Output, Standardise, Steps, losses
 from bmla.fuse.models.blocks import Attention, Encoder, Project, attend, masked_mean, positions
 
@@ -77,7 +78,7 @@ def test_encoder_equals_torchs_own(norm: str) -> None:
 
 
 def test_projection_standardises_and_ignores_what_stands_at_invalid_steps() -> None:
-    project = Project(Input(2, 25.0), 4)
+    project = Project(Input(2, 25.0), 4, RunConfig("balancemla"))
     project.standardise.mean.copy_(torch.tensor([1.0, 2.0]))
     project.standardise.std.copy_(torch.tensor([2.0, 4.0]))
     steps = Steps(torch.tensor([[[3.0, 10.0], [float("nan"), 1e30]]]), torch.tensor([[True, False]]))
@@ -118,3 +119,50 @@ def test_losses_are_the_written_out_means_and_ask_no_branch_about_a_missing_moda
     ):
         assert float(value) == pytest.approx(expected, rel=1e-5)
     assert losses(Output(result), sound, sight, labels)[1:] == (None, None)
+
+
+CUBE = Input(24, 25.0, (3, 8))
+SMALL = RunConfig("balancemla", front_width=2, resnet_depth=18)
+
+
+def cubes(mask: list[list[int]], seed: int = 0) -> Steps:
+    valid = torch.tensor(mask, dtype=torch.bool)
+    return Steps(torch.randn(*valid.shape, 3, 8, generator=torch.Generator().manual_seed(seed)), valid)
+
+
+def test_pictures_go_through_a_front_end_are_normalised_and_then_projected_as_vectors_are() -> None:
+    torch.manual_seed(0)
+    project = Project(CUBE, 4, SMALL).eval()
+    steps = cubes([[1, 1, 0], [1, 0, 0]])
+    assert project.front is not None
+    made = project.front(steps)
+    assert made.shape == (2, 3, 16)
+    expected = (made - made.mean(-1, keepdim=True)) / (made.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = expected * steps.mask[..., None]
+    torch.testing.assert_close(project.features(steps), expected)
+    torch.testing.assert_close(project(steps), expected @ project.linear.weight.T + project.linear.bias)
+
+
+def test_time_is_hidden_from_vectors_in_training_where_that_is_asked_for() -> None:
+    torch.manual_seed(0)
+    project = Project(Input(2, 25.0), 4, RunConfig("balancemla", time_mask=1.0))
+    steps = Steps(torch.ones(50, 6, 2), torch.ones(50, 6, dtype=torch.bool))
+    hidden = project.features(steps)
+    assert {0.0, 1.0} == set(hidden.flatten().tolist())
+    assert (project.eval().features(steps) == 1).all()
+
+
+def test_what_reads_pictures_is_shared_and_statistics_are_not() -> None:
+    torch.manual_seed(0)
+    one, other = (Project(CUBE, 4, SMALL).eval() for _ in range(2))
+    assert one.front is not None
+    assert other.front is not None
+    one.front.standardise.take(torch.full((3, 1), 2.0), torch.full((3, 1), 0.5))
+    steps = cubes([[1, 1, 1]])
+    assert not torch.allclose(one(steps), other(steps), atol=1e-3)
+    other.share(one)
+    assert (other.front.standardise.mean == 0).all()
+    shifted = Steps(steps.values * 0.5 + 2.0, steps.mask)
+    torch.testing.assert_close(one(shifted), other(steps), atol=1e-5, rtol=1e-5)
+    own = {id(p) for p in one.parameters()}
+    assert {id(p) for p in other.parameters()} == own

@@ -32,6 +32,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bgru-vo colour": {},
     "bgru pictures": {},
     "concat pictures": {},
+    "transformer pictures": {},
+    "balancemla pictures": dict(crop=0.8, head="cosine", convolution=3),
+    "logit-average layers": {},
+    "joint-aux colour": {},
+    "single-res pictures": {},
+    "film pictures": {},
     "probe layers": dict(probe_mean="all"),
 }
 NAMED = {"pictures": PICTURES, "colour": COLOUR, "layers": LAYERS}
@@ -61,6 +67,11 @@ def models() -> dict[str, FusionModel]:
             if not any(word in part for word in ("front.", "convolution", "trunk")):
                 # of so many layers, random weights make numbers without end
                 torch.nn.init.normal_(parameter, std=0.4)
+        for part in model.modules():
+            if isinstance(
+                part, torch.nn.BatchNorm2d
+            ):  # without, a front end only scales its output as its input is scaled
+                torch.nn.init.normal_(part.bias, std=0.1)
         model.inputs = inputs_of(name)
         for modality in takes(config.model):
             if model.inputs[modality].pixels:  # those of `laid_out`

@@ -68,17 +68,20 @@ def test_statistics_reach_the_standardisation_of_their_modality() -> None:
 
 def test_a_step_that_a_model_does_not_take_is_refused_in_one_line() -> None:
     with pytest.raises(
-        UsageError, match=r"^transformer-vo takes one vector a step, but a step of the visual stream is 8 x 8 pixels$"
+        UsageError, match=r"^probe-vo takes several vectors a step or one vector a step, but .* is 8 x 8 pixels$"
     ):
-        build(RunConfig("transformer-vo"), PICTURES, 4)
+        build(RunConfig("probe-vo"), PICTURES, 4)
     with pytest.raises(UsageError, match=r"^stconv-vo takes a picture a step or several vectors a step, but .* is 5$"):
         build(RunConfig("stconv-vo"), INPUTS, 4)
 
 
 def test_models_of_one_command_share_what_a_step_is() -> None:
-    assert common_kinds(["transformer", "bgru-vo"], "visual") == ("vectors",)
+    assert common_kinds(["transformer", "probe-vo"], "visual") == ("vectors", "stacks")
     assert common_kinds(["stconv-vo", "transformer-ao"], "visual") == ("pixels", "stacks")
-    with pytest.raises(
-        UsageError, match=r"stconv-vo takes a picture .*, transformer one vector a step: no stream suits both"
-    ):
-        common_kinds(["stconv-vo", "transformer"], "visual")
+    assert common_kinds(["stconv-vo", "transformer"], "visual") == ("pixels", "stacks")
+    assert common_kinds(["balancemla", "bgru"], "visual") == ("vectors", "pixels", "stacks")
+
+
+def test_some_kind_of_step_suits_any_models_together() -> None:
+    for modality in ("audio", "visual"):
+        assert common_kinds(list(MODELS), modality) == ("stacks",)

@@ -55,6 +55,7 @@ def test_which_models_claim_to_stack(tiny: Tiny, settings: Settings, assert_clos
     assert why_not(tiny("balancemla", ratio="1:15", width=64, heads=8), ragged) is None
     assert why_not(tiny("shared-head", balance="mla"), ragged) == "balance mla (it goes back loss by loss)"
     assert why_not(tiny("joint", balance="mmcosine", head="cosine"), ragged) is None
+    assert why_not(tiny("joint", time_mask=0.4), ragged) == "joint (HideTime works for one run at a time)"
     assert why_not(tiny("own:mine"), ragged) == "own:mine (a model of your own)"
     together = replace(tiny("balancemla-ao"), tasks=(f"a={'0' * 10}", f"b={'0' * 10}"))
     assert why_not(together, ragged) == "balancemla-ao (of several tasks)"
@@ -86,6 +87,7 @@ def test_so_does_every_balance_method(
         {"balance": "ogm"},  # asks the model again, without a modality: more dropout is drawn
         {"augment": ("audio.arrays@a",)},
         {"modality_dropout": 0.4},
+        {"mixup": 0.4},
         {"norm": "post"},
         {"convolution": 3},
     ],
