@@ -5,6 +5,7 @@
 
 *Source:* Sec. 3.2, Fig. 2. "The fused representation retains the same shape as its original representation […] and can be input
 into the original single-modality model": so the BRFF sits between a branch's projection and its encoder.
+Pictures and spectra with derivatives go through the front end of `front.py` before that projection (ours: the paper's features are cached).
 Also ours: a convolution in each layer of the encoders (`convolution.py`), and answers by cosines (`heads.py`); recipe `paper` is without.
 The ratio sets the feature lengths d_a : d_v of the two projections, each of which is then mapped to the common width d (ours). Two
 linear maps in a row are one of limited rank: at 1:1, where both lengths are d, they can do just what `Linear(l -> d)` can.

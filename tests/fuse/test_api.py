@@ -163,6 +163,23 @@ def test_evaluate_answers_about_any_clips_as_the_run_did() -> None:
     np.testing.assert_allclose(evaluate(run.model(), **parts).predictions.result, clean.predictions.result, atol=1e-6)
 
 
+def test_pictures_of_ones_own_train_a_model_of_vectors_through_a_front_end() -> None:
+    pictures = [(PADDED["visual"][i, :n].repeat(8, 1).reshape(n, 8, 8) * 20 + 100).clip(0, 255).astype(np.uint8)
+                for i, n in enumerate(LENGTHS["visual"])]  # fmt: skip
+    small = {**SMALL, "front_width": 2, "resnet_depth": 18, "epochs": 1}
+    sound = {"audio": PADDED["audio"], "audio_lengths": LENGTHS["audio"]}
+    run = train(LABELS, SPLIT, model="balancemla", **sound, visual=pictures, conditions=["no-visual"], **small)
+    config = run.config
+    assert (config.mixup, config.flip, config.time_mask, config.crop) == (0.4, 0.5, 0.4, 0.9)
+    assert train(LABELS, SPLIT, model="balancemla-vo", visual=pictures, mixup=0.0, **small).config.mixup == 0
+    test = SPLIT == "test"
+    ids = np.flatnonzero(test).astype(str)
+    shown = [pictures[i] for i in np.flatnonzero(test)]
+    parts = {"audio": sound["audio"][test], "audio_lengths": sound["audio_lengths"][test], "visual": shown}
+    again = evaluate(run, LABELS[test], ids=ids, **parts)
+    np.testing.assert_allclose(again.predictions.result, run.predictions.result, atol=1e-5)
+
+
 def test_clips_without_a_label_have_predictions_and_no_score() -> None:
     run = train(LABELS, SPLIT, **padded())
     some = LABELS.copy()

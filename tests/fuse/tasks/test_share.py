@@ -54,6 +54,20 @@ def test_tasks_share_a_projection_where_they_share_a_stream(tiny: Callable[..., 
     assert len({branch(model, "visual").encoder for model in models}) == 1
 
 
+def test_tasks_of_the_same_pictures_share_the_front_end_but_for_its_standardisation(
+    tiny: Callable[..., RunConfig],
+) -> None:
+    config = tiny("balancemla-vo", front_width=2, resnet_depth=18)
+    pictures = Input(64, 25.0, (8, 8), pixels=True)
+    first, second = (build(config, {"visual": pictures}, classes) for classes in (4, 3))
+    share([first, second], [{"visual": "crops"}] * 2)
+    mine, theirs = dict(first.named_parameters()), dict(second.named_parameters())
+    assert {n for n in mine if mine[n] is not theirs[n]} == {n for n in mine if "head" in n}
+    assert any("front.trunk" in n for n in mine)
+    second.set_statistics("visual", torch.tensor([100.0]), torch.tensor([20.0]))
+    assert first.mean_of("visual").tolist() == [0.0]
+
+
 def test_a_shared_model_answers_about_clips_of_its_own_task_as_before(tiny: Callable[..., RunConfig]) -> None:
     models = [model_of(tiny("balancemla"), classes, visual).eval() for classes, visual in ((4, 8), (3, 5))]
     audio = Steps(torch.randn(2, 6, 12), torch.ones(2, 6, dtype=torch.bool))
