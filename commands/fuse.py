@@ -36,7 +36,6 @@ from .training import (
     logged,
     open_named,
     outline,
-    ratio_lines,
     remarks,
     shares,
     sweep_configs,
@@ -173,7 +172,7 @@ def fuse(
         {"store": str(find_store(store_path)), "features": features.digest, **streams},
     )
     if not quiet:
-        told = (*remarks(streams, features), *leak_remarks(configs, features), *ratio_lines(configs))
+        told = (*remarks(streams, features, configs), *leak_remarks(configs, features))
         for line in (*told, outline(configs, features, folder)):
             click.echo(line, err=True)
     with watching(folder, watch):

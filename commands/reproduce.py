@@ -17,7 +17,6 @@ from .training import (
     local_copy,
     open_named,
     outline,
-    ratio_lines,
     remarks,
     shares,
     task_of,
@@ -101,7 +100,7 @@ def reproduce(
         if chosen.masked:
             features, names, protocol = masked(features, noises)
         if not quiet:
-            for line in (*remarks(dict(used), features), *ratio_lines(configs), outline(configs, features, folder)):
+            for line in (*remarks(dict(used), features, configs), outline(configs, features, folder)):
                 click.echo(line, err=True)
         check_runs(configs, features, folder, executor)
         conditions = conditions_of(chosen, names)

@@ -58,7 +58,7 @@ SETTINGS = (
     ),
     click.option("--gru-layers", type=int, metavar="N", help="Of each GRU.  [default: 2]"),
     click.option(
-        "--front-width", type=int, metavar="N", help="Kernels of the 3-D convolution on pictures.  [default: 64]"
+        "--front-width", type=int, metavar="N", help="Kernels of a front end's 3-D convolution.  [default: 64]"
     ),
     click.option("--resnet-depth", type=int, metavar="N", help="Of the ResNet after it, 18 or 34.  [default: 34]"),
     click.option("--crop", type=float, metavar="X", help="Share of a picture's sides that is seen.  [default: 0.9]"),

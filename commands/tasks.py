@@ -69,10 +69,11 @@ def fuse_tasks(words: dict[str, Any], wishes: dict[str, Any]) -> None:
     place = device_of(words["device"], words["gpu"])
     budget = None if words["budget"] is None else byte_count("--budget", words["budget"]) // len(stores)
     home = words["out"] or Path("runs") / "+".join(sorted(stores))
-    plans = {
-        name: plan(open_named(path), {m: by_task[name] for m, by_task in streams.items()}, words, wishes)
-        for name, path in stores.items()
-    }
+    plans = plans_of(
+        {name: (open_named(path), {m: of[name] for m, of in streams.items()}) for name, path in stores.items()},
+        words,
+        wishes,
+    )
     if len({len(each.configs) for each in plans.values()}) > 1:
         raise UsageError("--augment: two of its settings are the same in one store and differ in another")
     progress = Progress() if words["quiet"] else StderrProgress()
@@ -148,13 +149,32 @@ class Plan:
     conditions: "tuple[Condition, ...]"
 
 
-def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wishes: dict[str, Any]) -> Plan:
-    """Looks up in a store what the words of the command mean there. Raises UsageError, before anything is loaded."""
+def plans_of(
+    asked: "dict[str, tuple[Store, dict[str, str | None]]]", words: dict[str, Any], wishes: dict[str, Any]
+) -> dict[str, Plan]:
+    """By task, what is asked of its store. Raises UsageError, before anything is loaded.
+
+    Args:
+        asked: each task's store, and the streams that were named, by modality.
+    """
     from ..fuse.choice import choose_streams, needs_front
+
+    models, folds = split_names(words["models"]), words["folds"]
+    chosen = {
+        name: (store, choose_streams(store, needed_modalities(models), named["audio"], named["visual"], models))
+        for name, (store, named) in asked.items()
+    }
+    pictures = any(needs_front(store, streams.values(), folds) for store, streams in chosen.values())
+    return {
+        name: plan(store, streams, words, wishes | {"pictures": pictures}) for name, (store, streams) in chosen.items()
+    }
+
+
+def plan(store: "Store", streams: dict[str, str], words: dict[str, Any], wishes: dict[str, Any]) -> Plan:
+    """Looks up in a store what the words of the command mean there. Raises UsageError."""
     from .training import sweep_configs
 
     models, gate = split_names(words["models"]), words["gate_noises"]
-    streams = choose_streams(store, needed_modalities(models), asked["audio"], asked["visual"], models)
     axes = {
         "seeds": seed_numbers(words["seeds"]),
         "removals": removed_parts(words["removals"]),
@@ -163,7 +183,6 @@ def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wi
         "fold_by": words["fold_by"],
         "fold_numbers": fold_numbers(words["fold_words"], words["folds"]),
         "augmentations": training_noises(words["augmentations"], store.streams(), streams),
-        "pictures": needs_front(store, streams.values(), words["folds"]),
         "gate_augment": training_noises((gate,), store.streams(), streams)[0] if gate else (),
     }
     conditions = test_conditions(words["tests"], words["dropped"], store.streams(), streams)
@@ -172,14 +191,14 @@ def plan(store: "Store", asked: dict[str, str | None], words: dict[str, Any], wi
 
 def load_task(name: str, plan: Plan, out: Path, words: dict[str, Any], place: str, budget_bytes: int | None) -> "Task":
     """A task's features, and what else its runs share."""
-    from .training import load, local_copy, ratio_lines, remarks, task_of
+    from .training import load, local_copy, remarks, task_of
 
     models, quiet = split_names(words["models"]), words["quiet"]
     noises = noises_of(plan.configs, plan.conditions)
     local = local_copy(plan.store, [*plan.streams.values(), *noises], quiet)
     features = load(local, plan.streams, noises, models, place, words["tier"], budget_bytes, quiet)
     if not quiet:
-        for line in (*remarks(plan.streams, features), *ratio_lines(plan.configs)):
+        for line in remarks(plan.streams, features, plan.configs):
             click.echo(f"{name}: {line}", err=True)
     return task_of(features, out, plan.conditions, place, plan.store.name, True, words["resume"])
 

@@ -128,11 +128,30 @@ def load(
     )
 
 
-def remarks(streams: dict[str, str], features: "Features") -> list[str]:
+def remarks(streams: dict[str, str], features: "Features", configs: "list[RunConfig]") -> list[str]:
     """What was chosen for the user, on stderr."""
     counts = ", ".join(f"{(features.split == split).sum()} {split}" for split in ("train", "dev", "test"))
     chosen = " + ".join(streams.values())
-    return [f"{features.dataset}: {chosen}; clips: {counts}; {len(features.classes)} classes", *features.notes]
+    line = f"{features.dataset}: {chosen}; clips: {counts}; {len(features.classes)} classes"
+    return [line, *features.notes, *front_lines(configs, features), *ratio_lines(configs)]
+
+
+def front_lines(configs: "list[RunConfig]", features: "Features") -> list[str]:
+    """Which streams are read by front ends, and of what size."""
+    from ..fuse.models.kinds import VECTORS
+    from ..fuse.models.table import entry
+
+    sizes = {
+        (features.stream(m).name, c.front_width, c.resnet_depth): None
+        for c in configs
+        if "front_width" in entry(c.model).reads
+        for m in entry(c.model).takes
+        if features.stream(m).input.kind != VECTORS
+    }
+    return [
+        f"{name}: through a front end of {k} kernels and ResNet-{depth}, learnt with the model"
+        for name, k, depth in sizes
+    ]
 
 
 def leak_remarks(configs: "list[RunConfig]", features: "Features") -> tuple[str, ...]:

@@ -251,7 +251,7 @@ def configuration(
     if isinstance(model, str):
         if name is not None:
             raise UsageError(f'name "{name}": {model} has a name; give one with a class of your own')
-        pictures = any(features.stream(m).input.kind != VECTORS for m in streams)
+        pictures = any(features.stream(m).input.kind != VECTORS for m in takes(model) if m in streams)
         return run_config(model, **{"pictures": pictures, **streams, **settings}), {}
     if isinstance(model, torch.nn.Module):
         raise UsageError(

@@ -51,9 +51,11 @@ def choose_streams(
 def needs_front(store: "Store", streams: Iterable[str], folds: int = 0) -> bool:
     """Whether a step of some stream is no vector, so that a front end has to make it one.
 
+    A stream that the store lacks is passed over: whoever loads it says so.
+
     Args:
         folds: of the cross-validation that they are for: a name may then stand for a stream of each fold.
     """
     there = store.streams()
-    parts = [part for name in streams for part in stored_names(name, there, folds)]
+    parts = [part for name in streams for part in stored_names(name, there, folds) if part in there]
     return any(kind_of_stream(store.spec(part)) != VECTORS for part in parts)

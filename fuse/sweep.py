@@ -162,7 +162,7 @@ def train_all(
                 failed |= train_stacked(wave, task, workers, threads, failed)
         elif workers > 1 and len(missing) + len(untested) > 1:
             count = min(workers, len(missing) + len(untested))
-            failed = run_parallel((first, [*then, *untested]), task, count, threads)
+            failed = run_parallel([*missing, *untested], task, count, threads)
         runs = []
         for config in configs:
             if broken := [failed[c] for c in needed(config) if c in failed]:
@@ -192,7 +192,7 @@ def train_stacked(
     finally:
         torch.set_num_threads(threads)
     if workers > 1 and len(others) > 1:
-        wrong |= run_parallel([others], task, min(workers, len(others)), threads, failed)
+        wrong |= run_parallel(others, task, min(workers, len(others)), threads, failed)
     return wrong  # what is left is trained by whoever asks for it
 
 

@@ -1,12 +1,12 @@
 """Runs of a sweep side by side, in processes of few threads that share the features' memory.
 
 On a CPU a small model does not keep several threads busy: two processes of one thread do twice the work of one process
-of two. Runs that others start from are trained first.
+of two. A run begins when those that it starts or learns from are done.
 """
 
 import os
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -20,26 +20,27 @@ from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent, parcel
 from .config import RunConfig
 from .obtain import Task, obtain
-from .prerequisites import starting_points
+from .prerequisites import prerequisites
 from .progress import Progress
 from .run import load_run
 from .standing import Diverged
 
 
 def run_parallel(
-    waves: Sequence[Sequence[RunConfig]],
+    configs: Iterable[RunConfig],
     task: Task,
     workers: int,
     threads: int,
     before: Mapping[RunConfig, str] | None = None,
 ) -> dict[RunConfig, str]:
-    """Trains each wave of runs, the waves one after another. See `sweep.run_sweep`.
+    """Trains runs, each as soon as a process is free and the others of these that it needs are done. See `sweep.run_sweep`.
 
     Args:
+        configs: in the order in which they begin where nothing speaks against it.
         before: what went wrong earlier, by configuration.
 
     Returns:
-        What went wrong, by configuration, where a loss became NaN; runs that start from such a run are among them.
+        What went wrong, by configuration, where a loss became NaN; runs that need such a run are among them.
 
     Raises:
         WorkerDied: the finished runs are kept.
@@ -47,25 +48,27 @@ def run_parallel(
     context = multiprocessing.get_context("spawn")  # torch's: tensors travel as shared memory
     events = context.Queue()
     failed = dict(before or {})
+    waiting = {config: prerequisites(config) for config in configs}
     running: dict[Future[Path], RunConfig] = {}
     arguments = (parcel(replace(task, progress=Progress())), events, threads, os.getpid())
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
         try:
-            for wave in waves:
-                for config in wave:
-                    if broken := [failed[start] for start in starting_points(config).values() if start in failed]:
+            while waiting or running:
+                for config in ready(waiting, running.values()):
+                    if broken := [failed[needed] for needed in waiting.pop(config) if needed in failed]:
                         failed[config] = broken[0]
                     else:
                         running[pool.submit(_obtain, config)] = config
-                while running:
+                finished: Collection[Future[Path]] = ()
+                while running and not finished:
                     finished, _ = wait(running, POLL_S, FIRST_COMPLETED)
                     relay(events, task.progress)
-                    for future in finished:
-                        config = running.pop(future)
-                        try:
-                            task.progress.finish(load_run(future.result()))
-                        except Diverged as error:
-                            failed[config] = str(error)
+                for future in finished:
+                    config = running.pop(future)
+                    try:
+                        task.progress.finish(load_run(future.result()))
+                    except Diverged as error:
+                        failed[config] = str(error)
         except BrokenProcessPool as error:
             raise WorkerDied(
                 "a training process died (out of memory?): run the same command again to go on, with fewer --workers"
@@ -74,6 +77,16 @@ def run_parallel(
             for future in running:
                 future.cancel()
     return failed
+
+
+def ready(waiting: Mapping[RunConfig, Collection[RunConfig]], running: Iterable[RunConfig]) -> list[RunConfig]:
+    """Those that need none of the others that still wait or run.
+
+    Args:
+        waiting: with what each of them needs.
+    """
+    unfinished = {*waiting, *running}
+    return [config for config, needed in waiting.items() if unfinished.isdisjoint(needed)]
 
 
 def relay(events: Any, progress: Progress) -> None:

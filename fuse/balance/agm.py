@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..config import RunConfig
 from ..models.base import FusionModel
@@ -43,7 +42,7 @@ class AGM(Balance):
         audio_only, visual_only = (answer.float() for answer in step.alone())
         weight = step.both / step.both.sum().clamp(min=1)
         costs = [
-            (F.cross_entropy(phi, step.labels, reduction="none") * weight).sum()
+            -(step.true(phi.log_softmax(-1)) * weight).sum()
             for phi in ((whole - visual_only + audio_only) / 2, (whole - audio_only + visual_only) / 2)
         ]
         lead = lead_of(torch.stack(costs))

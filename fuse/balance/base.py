@@ -65,6 +65,22 @@ class Step:
         other = losses(output, self.audio, self.visual, self.mixed.other, *rest, 1 - self.mixed.share)
         return Losses(own.result + other.result, summed(own.audio, other.audio), summed(own.visual, other.visual))
 
+    def true(self, values: Tensor) -> Tensor:
+        """(b, c) -> (b,): what stands at each clip's label; of a mixed clip, at both labels, in their shares."""
+        own = of_true_class(values, self.labels)
+        if self.mixed is None:
+            return own
+        return self.mixed.share * own + (1 - self.mixed.share) * of_true_class(values, self.mixed.other)
+
+    @property
+    def label_entropy(self) -> Tensor:
+        """(b,) nats: of each clip's mixture of labels, below which no cross-entropy can fall; zero of clips that are not mixed."""
+        if self.mixed is None:
+            return torch.zeros(len(self.labels), device=self.labels.device)
+        share = self.mixed.share
+        entropy = -torch.xlogy(share, share) - torch.xlogy(1 - share, 1 - share)
+        return entropy.masked_fill(self.labels == self.mixed.other, 0.0)
+
     @property
     def both(self) -> Tensor:
         """(b,) bool: the clips that have both modalities, the only ones between which anything can be balanced."""
@@ -98,7 +114,7 @@ def summed(own: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 def true_class_scores(step: Step, answers: tuple[Tensor, Tensor]) -> Tensor:
     """(2,) the probability of the true class by each modality's answers, summed over the clips that have both."""
-    each = torch.stack([of_true_class(logs.float(), step.labels) for logs in answers], 1).exp()
+    each = torch.stack([step.true(logs.float().exp()) for logs in answers], 1)
     return (each * step.both[:, None]).sum(0)
 
 

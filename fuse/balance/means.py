@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from ..models.base import of_true_class
 from .base import Step
 
 LOSSES = ("result", "audio", "visual")
@@ -13,7 +12,8 @@ HELD = ("held_loss", "held_loss_audio", "held_loss_visual")  # their names in an
 class MeanLosses(nn.Module):
     """Sums and counts, (3,) each: of -log p of the true class by the model's answer, by sound's and by sight's own.
 
-    Without class weights and smoothing, as the losses on the clips that are set apart are.
+    Without class weights and smoothing, as the losses on the clips that are set apart are; of mixed clips, without the entropy of their
+    labels, which is no fault of an answer.
     """
 
     sums: Tensor
@@ -29,7 +29,7 @@ class MeanLosses(nn.Module):
         for i, (name, steps) in enumerate(zip(LOSSES, (None, step.audio, step.visual), strict=True)):
             logs: Tensor = getattr(step.output, name)
             there = torch.ones_like(step.labels, dtype=torch.bool) if steps is None else steps.present
-            each = -of_true_class(logs.float(), step.labels)
+            each = -step.true(logs.float()) - step.label_entropy
             self.sums[i] += torch.where(there, each, torch.zeros_like(each)).sum()
             self.counts[i] += there.sum()
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..models.base import FusionModel, Steps, of_true_class
+from ..models.base import FusionModel, Steps
 from .base import MODALITIES, Balance, Step, discrepancy
 from .widths import pooled_widths
 
@@ -45,13 +45,18 @@ class PMR(Balance):
         own, entropies, true = [], [], []
         for modality in MODALITIES:
             z, there = pooled(step, modality)
-            self.collect(modality, z, there, step.labels)
+            labels = [(step.labels, torch.ones_like(z[:, 0]))]
+            if step.mixed is not None:
+                labels = [(step.labels, step.mixed.share), (step.mixed.other, 1 - step.mixed.share)]
             seen = self.get_buffer(f"seen_{modality}")
+            weight = there
+            for label, share in labels:
+                self.collect(modality, z, there * share, label)
+                weight = weight & (seen[label] | (share == 0))
             logs = prototype_logs(z, self.get_buffer(f"prototype_{modality}"), seen)
-            weight = there & seen[step.labels]
-            own.append(mean_over(weight, -of_true_class(logs, step.labels)))
+            own.append(mean_over(weight, -step.true(logs)))
             entropies.append(mean_over(weight, -(logs.exp() * logs).sum(1)))
-            true.append(of_true_class(logs.detach().exp(), step.labels) * weight)
+            true.append(step.true(logs.detach().exp()) * weight)
         known = (true[0] > 0) & (true[1] > 0) & step.both
         rho = discrepancy(torch.stack([(p * known).sum() for p in true]))[0]
         beta, gamma = (1 / rho.clamp(min=1e-6) - 1).clamp(0, 1), (rho - 1).clamp(0, 1)
@@ -60,10 +65,10 @@ class PMR(Balance):
         return total - self.entropy * early * (gamma * entropies[0] + beta * entropies[1])
 
     @torch.no_grad()
-    def collect(self, modality: str, z: Tensor, there: Tensor, labels: Tensor) -> None:
-        """Adds a batch to the means of this epoch."""
-        self.get_buffer(f"sum_{modality}").index_add_(0, labels, z.detach() * there[:, None])
-        self.get_buffer(f"count_{modality}").index_add_(0, labels, there.float())
+    def collect(self, modality: str, z: Tensor, weight: Tensor, labels: Tensor) -> None:
+        """Adds a batch to the means of this epoch, each clip with its weight, (b,)."""
+        self.get_buffer(f"sum_{modality}").index_add_(0, labels, z.detach() * weight[:, None])
+        self.get_buffer(f"count_{modality}").index_add_(0, labels, weight)
 
     @torch.no_grad()
     def end_epoch(self, epoch: Mapping[str, Any]) -> None:

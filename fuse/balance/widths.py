@@ -30,4 +30,4 @@ def pooled_widths(model: FusionModel, method: str) -> dict[str, int]:
 def probe(model: FusionModel, modality: str) -> Steps:
     mean = model.mean_of(modality)
     mask = torch.ones(1, PROBE_STEPS, dtype=torch.bool, device=mean.device)
-    return Steps(mean.expand(1, PROBE_STEPS, *mean.shape), mask)
+    return Steps(mean.expand(1, PROBE_STEPS, *model.inputs[modality].layout), mask)

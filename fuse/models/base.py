@@ -111,7 +111,13 @@ class Standardise(nn.Module):
 
 
 class FusionModel(nn.Module, ABC):
-    """A model of `table.py`. Its parts for one modality alone are named `audio…` and `visual…`."""
+    """A model of `table.py`. Its parts for one modality alone are named `audio…` and `visual…`.
+
+    Attributes:
+        inputs: what a step of each modality that it takes is; `table.build` says so.
+    """
+
+    inputs: Mapping[str, Input]
 
     @abstractmethod
     def forward(self, audio: Steps | None, visual: Steps | None) -> Output:

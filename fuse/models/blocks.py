@@ -1,7 +1,7 @@
 """The parts that the models share: positions in seconds, masked attention, Transformer encoder, masked mean, projection.
 
-Shape legend: see `base.py`. Nothing here lets a step whose mask is False change any other number: not by padding, not by
-the other clips of a batch.
+Shape legend: see `base.py`. Nothing here lets a step whose mask is False change any other number, nor a clip those of the others of its
+batch, but for the batch normalisation of a front end in training.
 """
 
 import math
@@ -161,10 +161,9 @@ class Project(nn.Module):
 
     def share(self, other: "Project") -> None:
         """Reads features of the same kind as another one does from now on, by the same weights; statistics stay each one's own."""
-        self.linear = other.linear
-        if self.front is not None and other.front is not None:
-            self.norm = other.norm
-            self.front.convolution, self.front.trunk = other.front.convolution, other.front.trunk
+        for mine, theirs in zip(self.modules(), other.modules(), strict=True):
+            for name, parameter in theirs.named_parameters(recurse=False):
+                setattr(mine, name, parameter)
 
 
 def glorot(linear: nn.Linear) -> nn.Linear:

@@ -28,7 +28,7 @@ class Tower(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def embed(self, steps: Steps) -> Tensor:
-        """(b, t, l) -> f of the paper, (b, t, d), positions included."""
+        """(b, t, …) -> f of the paper, (b, t, d), positions included."""
         x: Tensor = self.widen(self.project(steps))
         return self.dropout(x + positions(x.shape[1], x.shape[2], self.project.rate_hz, x.device))
 
@@ -37,7 +37,7 @@ class Tower(nn.Module):
         return masked_mean(self.encoder(features, mask), mask)
 
     def forward(self, steps: Steps) -> Tensor:
-        """(b, t, l) -> z, (b, d)."""
+        """(b, t, …) -> z, (b, d)."""
         return self.pool(self.embed(steps), steps.mask)
 
 

@@ -254,14 +254,16 @@ def takes(name: str) -> tuple[str, ...]:
 
 
 def common_kinds(names: Sequence[str], modality: str) -> tuple[str, ...]:
-    """What a step of one modality may be, so that all of some models take it, the best of the first one first.
+    """What a step of one modality may be, so that all of some models take it, the best first.
 
-    There is one for any models, since all take stacks. Vectors, where none is named.
+    Those are vectors, where any of the models would rather have them and all take them. There is one for any models, since all take
+    stacks. Vectors, where no model is named.
     """
     users = [name for name in names if modality in takes(name)]
     if not users:
         return (VECTORS,)
-    return tuple(kind for kind in entry(users[0]).kinds if all(kind in entry(name).kinds for name in users))
+    first = next((name for name in users if entry(name).kinds[0] == VECTORS), users[0])
+    return tuple(kind for kind in entry(first).kinds if all(kind in entry(name).kinds for name in users))
 
 
 def check_inputs(name: str, inputs: "Mapping[str, Input]") -> None:
@@ -299,4 +301,5 @@ def build(
         own: FusionModel = module.build(config, inputs, classes, builder)
         return own
     model: FusionModel = module.build(config, inputs, classes)
+    model.inputs = {m: inputs[m] for m in takes(config.model)}
     return model

@@ -38,7 +38,7 @@ class ConcatTransformer(FusionModel):
         return Output(F.log_softmax(self.head(masked_mean(self.encoder(x, mask), mask)), -1))
 
     def join(self, audio: Steps, visual: Steps) -> tuple[Tensor, Tensor]:
-        """(b, t, l_a), (b, t, l_v) -> (b, t, d), (b, t): both projected, side by side, at the slower rate."""
+        """(b, t, …), (b, t, …) -> (b, t, d), (b, t): both projected, side by side, at the slower rate."""
         return concatenate(self.project(self.audio, audio), self.project(self.visual, visual))
 
     def project(self, project: Project, steps: Steps) -> Steps:

@@ -52,9 +52,11 @@ def with_proxies(features: Features) -> tuple[Features, list[str]]:
     names = []
     for factor in FACTORS:
         name = f"{audio.name}@{KIND}={factor:g}"
-        masked = torch.from_numpy(np.stack([masked_features(factor, audio.length, str(i)) for i in features.ids]))
+        masked = torch.from_numpy(np.stack([masked_features(factor, audio.shape[-1], str(i)) for i in features.ids]))
         digest = hashlib.sha256(f"{features.digest} {name}".encode()).hexdigest()
-        masked = masked.view(len(masked), *audio.shape)
+        masked = masked.view(len(masked), *(1,) * (len(audio.shape) - 1), -1).expand(
+            len(masked), *audio.shape
+        )  # of a cube, all alike
         facts = (audio.rate_hz, audio.shape, audio.pixels, audio.lengths, audio.present)
         variants[name] = Banded(name, *facts, digest, audio, masked, mean.view(audio.shape))
         digests[name] = digest

@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import Identity
@@ -47,6 +50,22 @@ def test_the_loss_is_that_of_both_labels_in_the_same_proportion() -> None:
     torch.testing.assert_close(step.losses.result, expected)
     torch.testing.assert_close(step.losses.audio, expected)
     assert step.losses.visual is None
+
+
+def test_what_is_true_of_a_mixed_clip_is_both_labels_in_their_shares() -> None:
+    values = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]])
+    every = steps([[1.0]] * 3, [[1]] * 3)
+    labels = torch.tensor([0, 1, 2])
+    plain = Step(Identity(), every, every, labels, Output(values))
+    assert plain.true(values).tolist() == pytest.approx([0.1, 0.3, 0.1])
+    assert plain.label_entropy.tolist() == [0, 0, 0]
+    mixed = Mixed(every, every, torch.tensor([2, 1, 0]), torch.tensor([0.25, 0.25, 1.0]))
+    step = replace(plain, mixed=mixed)
+    assert step.true(values).tolist() == pytest.approx([0.25 * 0.1 + 0.75 * 0.7, 0.3, 0.1])
+    entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    assert step.label_entropy.tolist() == pytest.approx([entropy, 0, 0]), (
+        "a clip mixed with one of its class is sure of it"
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.4, 10.0])

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from bmla.cli import main
 from bmla.commands.reproduce import NAMES
+from bmla.fuse.arrays import features_from_arrays
 from bmla.fuse.data import Features
 from bmla.fuse.figures import drawing, render
 from bmla.fuse.models.table import MODELS
@@ -156,6 +157,22 @@ def test_a_proxy_masks_the_share_of_features_that_it_says(features: Features) ->
     assert torch.equal(
         picked.batch(torch.tensor([1])).values, changed.variant(names[1]).batch(torch.tensor([2])).values
     )
+
+
+def test_of_a_cube_a_proxy_masks_the_same_bands_of_every_derivative() -> None:
+    rng = np.random.default_rng(0)
+    cubes = [rng.normal(size=(4, 3, 10)).astype(np.float32) for _ in range(12)]
+    split = ["train"] * 6 + ["dev"] * 3 + ["test"] * 3
+    given = features_from_arrays(np.arange(12) % 2, split, audio=cubes)
+    changed, names = with_proxies(given)
+    clips = torch.arange(12)
+    for name in names:
+        moved = (given.stream("audio").batch(clips).values != changed.variant(name).batch(clips).values).any(
+            1
+        )  # (n, 3, 10)
+        assert (moved.sum(-1) == round(float(name.partition("=")[2]) * 10)).all()
+        assert torch.equal(moved[:, 0], moved[:, 1])
+        assert torch.equal(moved[:, 0], moved[:, 2])
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.2, 0.55, 1.0])

@@ -53,6 +53,24 @@ def test_json_is_one_document_of_all_tasks(tiny_store: Path, noisy_store: Path) 
     assert document["b"]["report"] == "here/b/report.html"
 
 
+def test_one_task_may_have_pictures_and_another_vectors(tiny_store: Path, noisy_store: Path, tmp_path: Path) -> None:
+    words = [
+        "--tasks",
+        f"a={tiny_store},b={noisy_store}",
+        "--model",
+        "balancemla-vo",
+        "--visual",
+        "a=mouth.roi,b=mouth.dct",
+    ]
+    result = call(*words, "--out", "here", *SMALL, "--front-width", "2", "--resnet-depth", "18")
+    assert result.exit_code == 0, result.output
+    assert "a: mouth.roi: through a front end of 2 kernels and ResNet-18, learnt with the model" in result.stderr
+    assert "b: mouth" not in result.stderr
+    runs = [load_run(path.parent) for path in (tmp_path / "here").glob("*/balancemla-vo_*/config.json")]
+    assert sorted(r.document["features"]["streams"]["visual"]["name"] for r in runs) == ["mouth.dct", "mouth.roi"]
+    assert {r.config.mixup for r in runs} == {0.4}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

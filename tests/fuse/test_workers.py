@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from bmla.fuse.data import Features
+from bmla.fuse.prerequisites import prerequisites
 from bmla.fuse.sweep import grid, run_sweep
+from bmla.fuse.workers import ready
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=1, finetune_epochs=1, lr=5e-3)
 STREAMS = dict(audio="audio.arrays", visual="visual.arrays")
@@ -20,3 +22,16 @@ def test_two_processes_train_the_same_weights_as_one(features: Features, tmp_pat
     assert weights(tmp_path / "alone") == weights(tmp_path / "beside")
     assert [r.config for r in alone] == [r.config for r in beside]
     assert [r.scores["test"]["accuracy"] for r in alone] == [r.scores["test"]["accuracy"] for r in beside]
+
+
+def test_a_run_begins_when_those_that_it_starts_from_are_done_whatever_else_is_not() -> None:
+    configs = grid(["balancemla", "transformer"], ["1:1"], [0, 1], **SMALL, **STREAMS)
+    first, second, *others = configs
+    branches = {config: prerequisites(config) for config in (first, second)}
+    waiting = {c: prerequisites(c) for c in (*branches[first], first, *branches[second], second, *others)}
+    begun = ready(waiting, [])
+    assert begun == [*branches[first], *branches[second], *others], "in their order, all that needs nothing"
+    left = {c: needed for c, needed in waiting.items() if c not in begun}
+    assert ready(left, begun) == []
+    assert ready(left, [branches[first][0], others[0]]) == [second]
+    assert ready(left, branches[second]) == [first]

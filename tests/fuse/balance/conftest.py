@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bmla.fuse.balance.base import Balance, Step
-from bmla.fuse.models.base import FusionModel, Output, Steps
+from bmla.fuse.models.base import FusionModel, Input, Output, Steps
 
 CLASSES, WIDTH = 3, 4
 LENGTHS = {"audio": 5, "visual": 6}
@@ -23,6 +23,7 @@ class Late(FusionModel):
 
     def __init__(self, shared: bool = False, answers: bool = True, own: bool = False):
         super().__init__()
+        self.inputs = {m: Input(length, 25.0) for m, length in LENGTHS.items()}
         self.audio, self.visual = (nn.Linear(LENGTHS[m], WIDTH, bias=False) for m in ("audio", "visual"))
         self.head = nn.Linear(WIDTH if shared else 2 * WIDTH, CLASSES)
         self.shared, self.answers, self.own = shared, answers, own

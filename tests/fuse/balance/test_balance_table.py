@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from bmla.fuse.arrays import features_from_arrays
+from bmla.fuse.balance.base import Step
+from bmla.fuse.balance.means import MeanLosses
+from bmla.fuse.balance.pmr import PMR
 from bmla.fuse.balance.table import BALANCES, build, entry
 from bmla.fuse.checks import fitting
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features
 from bmla.fuse.learner import set_apart
+from bmla.fuse.mixup import Mixed
 from bmla.fuse.models.table import MODELS
 from bmla.fuse.prerequisites import teachers
 from bmla.fuse.recipes import run_config
@@ -122,6 +127,64 @@ def test_a_state_that_is_put_back_gives_the_same_next_step(
             results.append([p.clone() for p in model.parameters()])
         for a, b in zip(*results, strict=True):
             assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("name", ["ogm", "agm", "pmr", "g-blending", "opm", "adaptive"])
+def test_what_a_method_learns_of_a_clip_that_is_all_another_one_is_that_ones_label(
+    tiny: Tiny, late: Any, batch: Any, tools: Any, name: str
+) -> None:
+    found = []
+    for swapped in (False, True):
+        model, balance = late(), build(settings(tiny, name, "balancemla"), late(), tools.classes, {})
+        for seed in range(2):
+            torch.manual_seed(seed)
+            audio, visual, labels = batch(seed=seed, whole=True)
+            others = (labels + 1) % tools.classes
+            audio, visual = balance.inputs(audio, visual)
+            step = Step(model, audio, visual, others, model(audio, visual))
+            if swapped:
+                step = replace(step, labels=labels, mixed=Mixed(audio, visual, others, torch.zeros(len(labels))))
+            loss = balance.backward(step)
+            scales = balance.scales(step)
+            balance.end_epoch({"held_loss": 0.9, "held_loss_audio": 0.8, "held_loss_visual": 1.0})
+            found.append([loss, *(v for _, v in sorted(scales.items())), *balance.buffers()])
+    half = len(found) // 2
+    for first, then in zip(found[:half], found[half:], strict=True):
+        for a, b in zip(first, then, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_means_of_mixed_clips_are_distances_to_both_labels(late: Any, batch: Any) -> None:
+    model, (audio, visual, labels) = late(), batch(whole=True)
+    output, others, share = model(audio, visual), (labels + 1) % 3, torch.full((len(labels),), 0.3)
+    means = MeanLosses()
+    means.add(Step(model, audio, visual, labels, output, mixed=Mixed(audio, visual, others, share)))
+    target = 0.3 * torch.eye(3)[labels] + 0.7 * torch.eye(3)[others]
+    divergence = [(torch.xlogy(target, target) - target * logs).sum(1).mean() for logs in output[:3]]
+    torch.testing.assert_close(means.take(), torch.stack(divergence))
+
+
+def test_the_prototypes_of_mixed_clips_are_of_both_classes_in_their_shares(late: Any, batch: Any) -> None:
+    model, (audio, visual, labels) = late(), batch(whole=True)
+    balance = PMR(RunConfig("balancemla", balance="pmr"), {"audio": 4, "visual": 4}, 3)
+    output, others, share = model(audio, visual), (labels + 1) % 3, torch.full((len(labels),), 0.3)
+    balance.objective(Step(model, audio, visual, labels, output, mixed=Mixed(audio, visual, others, share)))
+    balance.end_epoch({})
+    target = 0.3 * torch.eye(3)[labels] + 0.7 * torch.eye(3)[others]
+    expected = (target.T @ output.pooled_audio) / target.sum(0)[:, None]
+    torch.testing.assert_close(balance.get_buffer("prototype_audio"), expected)
+
+
+@pytest.mark.parametrize(("name", "model"), [*PAIRS, ("pmr", "joint"), ("ogm", "joint"), ("agm", "joint")])
+def test_every_method_goes_with_mixed_pictures(tiny: Tiny, name: str, model: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(24) % 2
+    pictures = [rng.integers(0, 255, (3, 8, 8), np.uint8) for _ in labels]
+    sound = [rng.normal(size=(4, 3, 8)).astype(np.float32) for _ in labels]
+    features = features_from_arrays(labels, ["train"] * 16 + ["dev"] * 4 + ["test"] * 4, audio=sound, visual=pictures)
+    config = settings(tiny, name, model, pictures=True, batch_size=8)
+    assert config.mixup > 0
+    assert all(v.isfinite().all() for v in trained(replace(config, epochs=1), features).model.state_dict().values())
 
 
 def test_settings_of_other_methods_do_not_split_runs_and_its_own_do(tiny: Tiny) -> None:

@@ -166,3 +166,9 @@ def test_what_reads_pictures_is_shared_and_statistics_are_not() -> None:
     torch.testing.assert_close(one(shifted), other(steps), atol=1e-5, rtol=1e-5)
     own = {id(p) for p in one.parameters()}
     assert {id(p) for p in other.parameters()} == own
+    before = [b.clone() for b in other.buffers()]
+    one.train()(cubes([[1, 1, 1]], seed=1))
+    assert all(torch.equal(a, b) for a, b in zip(before, other.buffers(), strict=True)), "running means and variances"
+    with torch.no_grad():
+        one.linear.weight += 1
+    assert torch.equal(one.linear.weight, other.linear.weight)

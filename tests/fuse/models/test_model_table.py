@@ -79,7 +79,9 @@ def test_models_of_one_command_share_what_a_step_is() -> None:
     assert common_kinds(["transformer", "probe-vo"], "visual") == ("vectors", "stacks")
     assert common_kinds(["stconv-vo", "transformer-ao"], "visual") == ("pixels", "stacks")
     assert common_kinds(["stconv-vo", "transformer"], "visual") == ("pixels", "stacks")
-    assert common_kinds(["balancemla", "bgru"], "visual") == ("vectors", "pixels", "stacks")
+    assert common_kinds(["bgru", "balancemla"], "visual") == ("vectors", "pixels", "stacks")
+    assert common_kinds(["probe", "balancemla"], "audio") == ("vectors", "stacks")
+    assert common_kinds(["probe"], "audio") == ("stacks", "vectors")
 
 
 def test_some_kind_of_step_suits_any_models_together() -> None:

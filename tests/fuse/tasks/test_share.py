@@ -47,10 +47,10 @@ def test_what_is_shared_is_the_same_and_heads_gates_and_statistics_are_not(
 def test_tasks_share_a_projection_where_they_share_a_stream(tiny: Callable[..., RunConfig]) -> None:
     models = [model_of(tiny("balancemla"), 3, visual) for visual in (8, 5, 5, 5)]
     share(models, [{"audio": "a", "visual": v} for v in ("dct", "face", "face", "other")])
-    first, second, third, fourth = (branch(model, "visual").project.linear for model in models)
+    first, second, third, fourth = (branch(model, "visual").project.linear.weight for model in models)
     assert second is third
     assert len({first, second, fourth}) == 3
-    assert len({branch(model, "audio").project.linear for model in models}) == 1
+    assert len({branch(model, "audio").project.linear.bias for model in models}) == 1
     assert len({branch(model, "visual").encoder for model in models}) == 1
 
 
@@ -64,6 +64,7 @@ def test_tasks_of_the_same_pictures_share_the_front_end_but_for_its_standardisat
     mine, theirs = dict(first.named_parameters()), dict(second.named_parameters())
     assert {n for n in mine if mine[n] is not theirs[n]} == {n for n in mine if "head" in n}
     assert any("front.trunk" in n for n in mine)
+    assert all(a is not b for a, b in zip(first.buffers(), second.buffers(), strict=True))
     second.set_statistics("visual", torch.tensor([100.0]), torch.tensor([20.0]))
     assert first.mean_of("visual").tolist() == [0.0]
 
