@@ -131,7 +131,11 @@ def test_balance_methods_span_the_sweep_and_any_setting_can_be_set(tiny_store: P
         (["--without", "gate"], UnknownName, 'unknown part of BalanceMLA "gate"; known: brff, adf, clw, none'),
         (["--width", "30"], UsageError, "width 30 can't be shared among 8 heads"),
         (["--epochs", "-3"], UsageError, "epochs is -3"),
-        (["--visual", "mouth.roi"], UsageError, "pictures, expected one vector a step"),
+        (
+            ["--model", "probe-vo", "--visual", "mouth.roi"],
+            UsageError,
+            "pictures, expected several vectors a step or one vector a step",
+        ),
         (["--gpu", "7"], UsageError, "cuda:7: no such GPU"),
         (["--gpu", "0", "--device", "cpu"], UsageError, "not both"),
     ],
