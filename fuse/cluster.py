@@ -8,7 +8,7 @@ another one, from its beginning.
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from ..store.processes import POLL_S
 from .config import RunConfig
 from .models.table import takes
 from .obtain import Task, obtain
-from .prerequisites import prerequisites
+from .prerequisites import prerequisites, ready
 from .progress import Progress, describe
 from .run import Run, load_run, run_name
 from .standing import Diverged
@@ -74,8 +74,8 @@ class Trainings(WorkerPlugin):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run_on_cluster(waves: Sequence[Sequence[RunConfig]], task: Task, where: str) -> dict[RunConfig, str]:
-    """Trains each wave of runs, the waves one after another. See `sweep.run_sweep`.
+def run_on_cluster(configs: Iterable[RunConfig], task: Task, where: str) -> dict[RunConfig, str]:
+    """Trains runs, each as soon as the others of these that it needs are done. See `sweep.run_sweep`.
 
     Args:
         where: "local:N", "tcp://host:port" or "tls://host:port".
@@ -92,14 +92,11 @@ def run_on_cluster(waves: Sequence[Sequence[RunConfig]], task: Task, where: str)
     if torch.device(task.device).type != "cpu":
         raise UsageError("--cluster: workers train on their CPUs: leave out --gpu and --device")
     sent = Trainings(f"bmla-{uuid.uuid4().hex}", replace(task, progress=Progress(), out=Path(), executor="dask"))
-    failed: dict[RunConfig, str] = {}
     with connected(place, False, task.progress.say) as client:
         wait_for_workers(client, False, where)
         check_workers(client)
         with registered(client, sent, sent.name, where, "the runs", "; a model of your own must be importable there"):
-            for wave in waves:
-                failed |= train_wave(wave, task, client, sent.name, failed)
-    return failed
+            return train_runs(configs, task, client, sent.name)
 
 
 def check_workers(client: Client) -> None:
@@ -116,21 +113,23 @@ def versions_here() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def train_wave(
-    wave: Sequence[RunConfig], task: Task, client: Client, name: str, before: Mapping[RunConfig, str]
-) -> dict[RunConfig, str]:
-    """Runs that do not depend on each other. Returns what went wrong."""
+def train_runs(configs: Iterable[RunConfig], task: Task, client: Client, name: str) -> dict[RunConfig, str]:
+    """Returns what went wrong."""
     failed: dict[RunConfig, str] = {}
+    waiting = {config: prerequisites(config) for config in configs}
     running: dict[Future, RunConfig] = {}
+    alone_since = None
     try:
-        for config in wave:
-            if broken := [before[start] for start in prerequisites(config) if start in before]:
-                failed[config] = broken[0]
+        while waiting or running:
+            for config in ready(waiting, running.values()):
+                needed = waiting.pop(config)
+                if broken := [failed[start] for start in needed if start in failed]:
+                    failed[config] = broken[0]
+                    continue
+                starts = {n: packed(task.out / n) for c in needed for n in [run_name(c, task.features)]}
+                running[client.submit(work, config, starts, name, pure=False)] = config
+            if not running:
                 continue
-            starts = {n: packed(task.out / n) for c in prerequisites(config) for n in [run_name(c, task.features)]}
-            running[client.submit(work, config, starts, name, pure=False)] = config
-        alone_since = None
-        while running:
             with suppress(TimeoutError), client.as_current():
                 wait(list(running), POLL_S, "FIRST_COMPLETED")
             there = bool(client.scheduler_info(n_workers=-1)["workers"])

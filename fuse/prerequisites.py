@@ -1,5 +1,6 @@
 """The runs that a run needs first: those of one modality that it starts from, or that its balance method learns from."""
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,16 @@ def teachers(config: RunConfig) -> dict[str, RunConfig]:
 def prerequisites(config: RunConfig) -> list[RunConfig]:
     """The runs that must be there before a run, each once."""
     return list(dict.fromkeys([*starting_points(config).values(), *teachers(config).values()]))
+
+
+def ready(waiting: Mapping[RunConfig, Collection[RunConfig]], running: Iterable[RunConfig]) -> list[RunConfig]:
+    """Those that need none of the others that still wait or run.
+
+    Args:
+        waiting: with what each of them needs.
+    """
+    unfinished = {*waiting, *running}
+    return [config for config, needed in waiting.items() if unfinished.isdisjoint(needed)]
 
 
 def pretraining(config: RunConfig, modality: str) -> RunConfig:

@@ -152,13 +152,12 @@ def train_all(
     task.progress.begin(sum(work(c) for c in missing), reused=[run_name(c, features) for c in reused])
     failed: dict[RunConfig, str] = {}
     try:
-        first, then = waves_of(missing)
         if planned.executor == "dask" and missing:
             from .cluster import run_on_cluster  # Dask is slow to import
 
-            failed = run_on_cluster((first, then), task, cluster or f"local:{workers}")
+            failed = run_on_cluster(missing, task, cluster or f"local:{workers}")
         elif planned.executor == "stacked":
-            for wave in (first, then):
+            for wave in waves_of(missing):
                 failed |= train_stacked(wave, task, workers, threads, failed)
         elif workers > 1 and len(missing) + len(untested) > 1:
             count = min(workers, len(missing) + len(untested))

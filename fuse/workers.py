@@ -20,7 +20,7 @@ from ..store.errors import WorkerDied
 from ..store.processes import POLL_S, end_with_parent, parcel
 from .config import RunConfig
 from .obtain import Task, obtain
-from .prerequisites import prerequisites
+from .prerequisites import prerequisites, ready
 from .progress import Progress
 from .run import load_run
 from .standing import Diverged
@@ -77,16 +77,6 @@ def run_parallel(
             for future in running:
                 future.cancel()
     return failed
-
-
-def ready(waiting: Mapping[RunConfig, Collection[RunConfig]], running: Iterable[RunConfig]) -> list[RunConfig]:
-    """Those that need none of the others that still wait or run.
-
-    Args:
-        waiting: with what each of them needs.
-    """
-    unfinished = {*waiting, *running}
-    return [config for config, needed in waiting.items() if unfinished.isdisjoint(needed)]
 
 
 def relay(events: Any, progress: Progress) -> None:

@@ -65,12 +65,16 @@ class Step:
         other = losses(output, self.audio, self.visual, self.mixed.other, *rest, 1 - self.mixed.share)
         return Losses(own.result + other.result, summed(own.audio, other.audio), summed(own.visual, other.visual))
 
+    @property
+    def truths(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Labels (b,), each with the share (b,) of the clip that it is true of: one pair, or two where clips are mixed."""
+        if self.mixed is None:
+            return ((self.labels, torch.ones_like(self.labels, dtype=torch.float32)),)
+        return (self.labels, self.mixed.share), (self.mixed.other, 1 - self.mixed.share)
+
     def true(self, values: Tensor) -> Tensor:
         """(b, c) -> (b,): what stands at each clip's label; of a mixed clip, at both labels, in their shares."""
-        own = of_true_class(values, self.labels)
-        if self.mixed is None:
-            return own
-        return self.mixed.share * own + (1 - self.mixed.share) * of_true_class(values, self.mixed.other)
+        return torch.stack([share * of_true_class(values, labels) for labels, share in self.truths]).sum(0)
 
     @property
     def label_entropy(self) -> Tensor:

@@ -45,14 +45,11 @@ class PMR(Balance):
         own, entropies, true = [], [], []
         for modality in MODALITIES:
             z, there = pooled(step, modality)
-            labels = [(step.labels, torch.ones_like(z[:, 0]))]
-            if step.mixed is not None:
-                labels = [(step.labels, step.mixed.share), (step.mixed.other, 1 - step.mixed.share)]
             seen = self.get_buffer(f"seen_{modality}")
             weight = there
-            for label, share in labels:
-                self.collect(modality, z, there * share, label)
-                weight = weight & (seen[label] | (share == 0))
+            for labels, share in step.truths:
+                self.collect(modality, z, there * share, labels)
+                weight = weight & (seen[labels] | (share == 0))
             logs = prototype_logs(z, self.get_buffer(f"prototype_{modality}"), seen)
             own.append(mean_over(weight, -step.true(logs)))
             entropies.append(mean_over(weight, -(logs.exp() * logs).sum(1)))

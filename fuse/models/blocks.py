@@ -137,7 +137,9 @@ class Project(nn.Module):
         super().__init__()
         self.rate_hz = source.rate_hz
         self.front, self.hide = None, None
-        if source.kind == VECTORS:
+        if (
+            source.kind == VECTORS
+        ):  # as `VectorFront`, by the names that weights on disk have; what would do nothing is left out, and stacks
             self.standardise = Standardise(source.length)
             self.hide = HideTime(config.time_mask) if config.time_mask else None
             length = source.length

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +20,25 @@ SMALL = "--layers 1 --width 8 --heads 2 --epochs 1 --finetune-epochs 1 --gru-uni
 SMALL += " --resnet-depth 18 --threads 1 --workers 1 --json --quiet"
 
 
+def fused(store: Path, *words: str) -> dict[str, Any]:
+    """What a small sweep prints."""
+    result = CliRunner().invoke(fuse, ["--store", str(store), *words, *SMALL.split()])
+    assert result.exit_code == 0, (result.output, result.exception)
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def labels(document: dict[str, Any]) -> list[str]:
+    return [row["label"].split()[0] for row in document["rows"]]
+
+
 def test_every_model_trains_from_a_store_and_lands_in_one_report(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = [name for name in MODELS if VECTORS in entry(name).kinds]
-    words = ["--store", str(tiny_store), "--model", ",".join(names), *SMALL.split()]
-    result = CliRunner().invoke(fuse, words)
-    assert result.exit_code == 0, (result.output, result.exception)
-    document = json.loads(result.stdout)
-    assert [row["label"].split()[0] for row in document["rows"]] == names
+    document = fused(tiny_store, "--model", ",".join(names))
+    assert labels(document) == names
     assert Path(document["report"]).is_file()
     shared = list((tmp_path / "runs" / "tiny").glob("balancemla-ao_*"))
     assert len(shared) == 1, "the logit average starts from the very branches of balancemla"
@@ -38,10 +48,7 @@ def test_models_of_pictures_find_the_crops_by_themselves(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["--store", str(tiny_store), "--model", "stconv-vo,bgru-vo", *SMALL.split()]
-    result = CliRunner().invoke(fuse, words)
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert [row["label"] for row in json.loads(result.stdout)["rows"]] == ["stconv-vo", "bgru-vo"]
+    assert labels(fused(tiny_store, "--model", "stconv-vo,bgru-vo")) == ["stconv-vo", "bgru-vo"]
     (run,) = (load_run(path) for path in (tmp_path / "runs" / "tiny").glob("bgru-vo_*"))
     stream = run.document["features"]["streams"]["visual"]
     assert (stream["name"], stream["shape"], stream["pixels"]) == ("mouth.roi", [4, 4], True)
@@ -55,19 +62,8 @@ def test_every_model_of_sight_trains_on_pictures_beside_vectors_of_sound(
     monkeypatch.chdir(tmp_path)
     names = [n for n, e in MODELS.items() if "visual" in e.takes and PIXELS in e.kinds and n != "stconv"]
     assert {"balancemla", "logit-average", "transformer", "joint-aux", "concat", "stconv-vo"} <= set(names)
-    words = [
-        "--store",
-        str(tiny_store),
-        "--visual",
-        "mouth.roi",
-        "--model",
-        ",".join(names),
-        "--drop-modality",
-        "audio",
-    ]
-    result = CliRunner().invoke(fuse, [*words, *SMALL.split()])
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert [row["label"].split()[0] for row in json.loads(result.stdout)["rows"]] == names
+    document = fused(tiny_store, "--visual", "mouth.roi", "--model", ",".join(names), "--drop-modality", "audio")
+    assert labels(document) == names
     store = open_store(tiny_store)
     for path in (tmp_path / "runs" / "tiny").glob("*_seed*"):
         run = load_run(path)
@@ -83,9 +79,7 @@ def test_a_model_of_vectors_takes_pictures_where_one_beside_it_needs_them(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["--store", str(tiny_store), "--model", "transformer-vo,stconv-vo", *SMALL.split()]
-    result = CliRunner().invoke(fuse, words)
-    assert result.exit_code == 0, (result.output, result.exception)
+    fused(tiny_store, "--model", "transformer-vo,stconv-vo")
     for path in (tmp_path / "runs" / "tiny").glob("*-vo_*"):
         assert load_run(path).document["features"]["streams"]["visual"]["name"] == "mouth.roi"
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from bmla.fuse.data import Features
-from bmla.fuse.prerequisites import prerequisites
+from bmla.fuse.prerequisites import prerequisites, ready
 from bmla.fuse.sweep import grid, run_sweep
-from bmla.fuse.workers import ready
 
 SMALL = dict(layers=1, width=16, heads=2, epochs=1, finetune_epochs=1, lr=5e-3)
 STREAMS = dict(audio="audio.arrays", visual="visual.arrays")
