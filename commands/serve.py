@@ -93,7 +93,7 @@ def serve_beside(folder: Path, parent: int) -> None:
     from ..store.processes import end_with_parent
 
     end_with_parent(parent)
-    os.nice(10)
     server = open_server((folder,), LOOPBACK, None, False)
+    os.nice(10)  # not before: where all processors are at work, it would be a minute until there is an address
     click.echo(f"watch: {server.url}", err=True)
     serve_until_interrupted(server)

@@ -14,7 +14,6 @@ normalisation and ResNet see valid steps alone, so that neither padding nor lost
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock
 
 from ..config import RunConfig
 from .augment import Crop, HideTime
@@ -119,6 +118,8 @@ class PictureFront(nn.Module):
 
 def residual_blocks(width: int, counts: tuple[int, ...]) -> list[nn.Module]:
     """Four stages of blocks; each but the first halves height and width, and doubles the channels."""
+    from torchvision.models.resnet import BasicBlock  # imports a compiler, 3 s: not for vectors, nor for a report
+
     blocks: list[nn.Module] = []
     before = width
     for stage, count in enumerate(counts):

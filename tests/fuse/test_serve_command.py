@@ -85,7 +85,7 @@ def test_the_default_port_gives_way_and_a_named_one_does_not(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_sweep_can_be_watched_and_its_server_ends_with_it(tiny_store: Path, tmp_path: Path) -> None:
-    words = ["--model", "transformer-ao", "--epochs", "3000", "--out", str(tmp_path / "runs"), *QUICK]
+    words = ["--model", "transformer-ao", "--epochs", "100000", "--out", str(tmp_path / "runs"), *QUICK]
     with start("fuse", "--store", str(tiny_store), *words, "--watch") as process:
         try:
             url = address(process)
