@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from ...store.errors import UsageError
 from ...store.reading.device import pick_device
@@ -134,6 +133,8 @@ class FaceDetector:
         return shrink, max(1, round(height * shrink)) * max(1, round(width * shrink))
 
     def _detect(self, images: np.ndarray | Tensor, shrink: float) -> list[Faces]:
+        from torchvision.ops import batched_nms  # imports a compiler, 3 s: not for those who only hand pictures over
+
         images = as_tensor(images) if isinstance(images, np.ndarray) else images
         images = images.to(self.device, non_blocking=True)
         pictures = self._prepare(images, shrink)  # (B, 3, h, w)

@@ -25,7 +25,7 @@ from bmla.store.errors import UsageError
 
 STREAMS = {"audio": "audio.made-up", "visual": "visual.made-up"}
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--epochs", "2", "--finetune-epochs", "1", "--seed", "0",
-         "--threads", "1", "--workers", "1", "--quiet"]  # fmt: skip
+         "--gru-units", "4", "--threads", "1", "--workers", "1", "--quiet"]  # fmt: skip
 
 
 def call(*words: object) -> Result:
