@@ -40,6 +40,7 @@ class Task:
         resume: a run that was killed goes on from its last state; False: such states are thrown away.
         builders: of models of the user's own, by name.
         executor: how the runs are trained, for their config.json; see `sweep.py`.
+        asked: those that the conditions are for, and not what they start from; None: any run.
     """
 
     features: Features
@@ -51,6 +52,7 @@ class Task:
     resume: bool = True
     builders: Mapping[str, Builder] = field(default_factory=dict)
     executor: str = "processes"
+    asked: frozenset[RunConfig] | None = None
 
     def finished(self, config: RunConfig) -> Run:
         """The run of a configuration, which is there."""
@@ -58,6 +60,8 @@ class Task:
 
     def untested(self, config: RunConfig) -> list[Condition]:
         """The conditions under which a finished run is still to be tested; those that leave it nothing to see are not asked."""
+        if self.asked is not None and config not in self.asked:
+            return []
         run = self.finished(config)
         mine = dict.fromkeys(c.seen_by(run.streams) for c in self.conditions)
         asked = [c for c in mine if len(c.hidden) < len(run.streams)]

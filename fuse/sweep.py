@@ -10,6 +10,7 @@ folder: every run of the sweep that can share them does, and so does the next sw
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def train_all(
         raise UnknownName("executor", executor, EXECUTORS)
     if not configs:
         raise UsageError("a sweep of no runs: give at least one model, ratio and seed")
+    task = replace(task, asked=frozenset(configs))
     features, out = task.features, task.out
     missing = missing_runs(configs, features, out)
     untested = [c for c in dict.fromkeys(configs) if c not in missing and task.untested(c)]
