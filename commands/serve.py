@@ -79,7 +79,7 @@ def watching(folder: Path, wanted: bool) -> Iterator[None]:
     from multiprocessing import get_context
 
     folder.mkdir(parents=True, exist_ok=True)
-    process = get_context("spawn").Process(target=serve_beside, args=(folder, os.getpid()), daemon=True)
+    process = get_context("spawn").Process(target=serve_beside, args=(folder,), daemon=True)
     process.start()
     try:
         yield
@@ -88,11 +88,11 @@ def watching(folder: Path, wanted: bool) -> Iterator[None]:
         process.join()
 
 
-def serve_beside(folder: Path, parent: int) -> None:
+def serve_beside(folder: Path) -> None:
     """The other process: ends with its parent, and leaves the processor to it."""
     from ..store.processes import end_with_parent
 
-    end_with_parent(parent)
+    end_with_parent()
     server = open_server((folder,), LOOPBACK, None, False)
     os.nice(10)  # not before: where all processors are at work, it would be a minute until there is an address
     click.echo(f"watch: {server.url}", err=True)

@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext, suppress
@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..store.errors import BmlaError, WorkerDied
-from ..store.processes import POLL_S, end_with_parent, parcel
+from ..store.processes import POLL_S, begin, parcel, worker_context
 from .feeding import AHEAD, run_fed
 from .pipeline import Done, Task, run_shard
 from .threads import one_thread, with_one_thread
@@ -59,7 +59,7 @@ def run_on_gpus(
     if len(devices) == 1:
         yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
         return
-    context = multiprocessing.get_context("spawn")
+    context = worker_context(*modules_of(config))
     servers = []
     try:
         for device in devices:
@@ -75,7 +75,7 @@ class Server:
 
     def __init__(self, context: Any, config: ToolConfig, root: Path, feeders: int):
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(config, root, feeders, theirs, os.getpid()))
+        self.process = context.Process(target=_serve, args=(config, root, feeders, theirs, dict(os.environ)))
         self.process.start()
         theirs.close()  # or its end would not be seen here
         self.working = True
@@ -117,9 +117,9 @@ def exchange(tasks: Iterator[Task], servers: list[Server], advance: Callable[[in
                 raise answer
 
 
-def _serve(config: ToolConfig, root: Path, feeders: int, pipe: Any, parent: int) -> None:
+def _serve(config: ToolConfig, root: Path, feeders: int, pipe: Any, environment: Mapping[str, str]) -> None:
     """A device's process. A thread takes the tasks in, so that neither side waits for the other to read."""
-    end_with_parent(parent)
+    begin(environment)
     tasks: SimpleQueue[Task | None] = SimpleQueue()
 
     def receive() -> None:
@@ -151,10 +151,12 @@ def run_in_processes(
     Raises:
         WorkerDied: a process was killed; what was given back before stands.
     """
-    context = multiprocessing.get_context("spawn")  # forked processes and threads of torch do not go together
+    context = worker_context(*modules_of(config))
     counter = context.Value("q", 0)
     queue, seen = iter(tasks), 0
-    with ProcessPoolExecutor(workers, context, _start_worker, (parcel(config), root, counter, os.getpid())) as pool:
+    with ProcessPoolExecutor(
+        workers, context, _start_worker, (parcel(config), root, counter, dict(os.environ))
+    ) as pool:
         running: set[Future[Done]] = {pool.submit(_run, task) for task in islice(queue, workers + 1)}
         try:
             while running:
@@ -173,11 +175,17 @@ def run_in_processes(
                 future.cancel()
 
 
+def modules_of(config: ToolConfig) -> list[str]:
+    """What a process imports only when it detects faces."""
+    seen = config.finding.detects and any(not name.startswith("audio.") for name in config.streams)
+    return ["torchvision.ops"] if seen else []
+
+
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(config: ToolConfig, root: Path, counter: Any, parent: int) -> None:
-    end_with_parent(parent)
+def _start_worker(config: ToolConfig, root: Path, counter: Any, environment: Mapping[str, str]) -> None:
+    begin(environment)
     one_thread()
     _worker.update(tools=Tools(config), root=root, counter=counter)
 

@@ -7,11 +7,10 @@ Several batches are on their way at once, also across shards: the device waits o
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 
 from ..store.clips import Clip
 from ..store.errors import WorkerDied
-from ..store.processes import end_with_parent, parcel
+from ..store.processes import begin, parcel, worker_context
 from . import media
 from .arena import Arena, Stored
 from .encoders.base import Crops
@@ -78,8 +77,8 @@ class Feeders:
         self.kit, self.root = kit, root
         self.arena = Arena((2 * AHEAD + 1) * BATCH_CLIPS, **sizes)
         self.free = deque(range(self.arena.slots))
-        context = get_context("spawn")  # forked processes and threads of torch do not go together
-        self.pool = ProcessPoolExecutor(count, context, _start, (parcel(kit), root, self.arena, os.getpid()))
+        arguments = (parcel(kit), root, self.arena, dict(os.environ))
+        self.pool = ProcessPoolExecutor(count, worker_context(), _start, arguments)
         if (device := torch.device(kit.config.device)).type == "cuda":
             self.arena.lock(device)
 
@@ -218,8 +217,8 @@ def in_place(ready: Ready, arena: Arena) -> Ready:
 _feeder: dict[str, Any] = {}
 
 
-def _start(kit: Kit, root: Path, arena: Arena, parent: int) -> None:
-    end_with_parent(parent)
+def _start(kit: Kit, root: Path, arena: Arena, environment: Mapping[str, str]) -> None:
+    begin(environment)
     one_thread()
     _feeder.update(kit=kit, root=root, arena=arena)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import multiprocessing
+import torch.multiprocessing  # tensors travel as shared memory
 
 from ..store.errors import WorkerDied
-from ..store.processes import POLL_S, end_with_parent, parcel
+from ..store.processes import POLL_S, begin, parcel, worker_context
 from .config import RunConfig
 from .obtain import Task, obtain
 from .prerequisites import prerequisites, ready
@@ -45,12 +45,12 @@ def run_parallel(
     Raises:
         WorkerDied: the finished runs are kept.
     """
-    context = multiprocessing.get_context("spawn")  # torch's: tensors travel as shared memory
+    context = worker_context("torch._dynamo")  # which the first optimiser of a process imports, 3 s
     events = context.Queue()
     failed = dict(before or {})
     waiting = {config: prerequisites(config) for config in configs}
     running: dict[Future[Path], RunConfig] = {}
-    arguments = (parcel(replace(task, progress=Progress())), events, threads, os.getpid())
+    arguments = (parcel(replace(task, progress=Progress())), events, threads, dict(os.environ))
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
         try:
             while waiting or running:
@@ -102,8 +102,8 @@ class Relay(Progress):
 _worker: dict[str, Task] = {}
 
 
-def _start(task: Task, events: Any, threads: int, parent: int) -> None:
-    end_with_parent(parent)
+def _start(task: Task, events: Any, threads: int, environment: Mapping[str, str]) -> None:
+    begin(environment)
     torch.set_num_threads(threads)
     _worker["task"] = replace(task, progress=Relay(events))
 

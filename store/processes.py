@@ -1,9 +1,12 @@
-"""Worker processes: how they get what they work with, and that they do not outlive the process that started them."""
+"""Worker processes: how they start, how they get what they work with, and that they do not outlive the process that started them."""
 
+import multiprocessing
 import os
+import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar, cast
 
@@ -11,15 +14,45 @@ import numpy as np
 
 from .reading.memory import SharedBlock
 
-POLL_S = 0.2
+POLL_S = 0.2  # of whoever waits for workers
 
 
-def end_with_parent(parent: int) -> None:
+def worker_context(*more: str) -> BaseContext:
+    """How workers are started: each is forked from one process that has imported what this one has of bmla, and did nothing else.
+
+    So the imports, seconds of a core each time, are paid once for all workers, and their memory is shared. A process that computes
+    can't be forked itself: forks and threads of torch do not go together. Where there is no such way, each worker starts anew:
+    macOS, whose libraries do not survive a fork, and folders for temporary files whose names are too long for a socket.
+
+    Args:
+        more: names of modules that workers will import besides.
+    """
+    if sys.platform == "linux":
+        ours = sorted(name for name in sys.modules if name.startswith("bmla."))
+        forkserver.set_forkserver_preload([*ours, *more])
+        try:
+            forkserver.ensure_running()
+        except OSError:
+            pass
+        else:
+            return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
+
+
+def begin(environment: Mapping[str, str]) -> None:
+    """What a worker does first: takes over the environment of its parent, as that is now, and ends when it ends."""
+    os.environ.clear()
+    os.environ.update(environment)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
     """Ends this process when its parent was killed: a worker holds both ends of its queue, so it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_S)
+        connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

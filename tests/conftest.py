@@ -1,10 +1,15 @@
 """What tests of several parts need."""
 
 from collections.abc import Iterator
+from multiprocessing import forkserver
 
 import pytest
 
 from bmla.store.place import REMOTE
+
+# One process from which the workers of all tests are forked; see `worker_context`, which would have it import less.
+forkserver.set_forkserver_preload(["bmla.extract.executors", "bmla.fuse.workers", "torchvision.ops", "torch._dynamo"])
+forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")

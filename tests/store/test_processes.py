@@ -1,7 +1,10 @@
-"""What processes are given when they are started."""
+"""How worker processes start, what they are given, and when they end."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from multiprocessing import reduction
 from pathlib import Path
 
@@ -11,8 +14,8 @@ from bmla.store.processes import Parcel
 
 SCRIPT = """
 from multiprocessing import reduction
-import numpy as np, torch
-from bmla.store.processes import Parcel
+import numpy as np, torch, torch.multiprocessing
+from bmla.store.processes import Parcel, worker_context
 from bmla.store.reading.memory import SharedBlock
 
 def answer(pipe, content):
@@ -25,7 +28,7 @@ if __name__ == "__main__":
         dump(obj, file, *rest)
         sent.append(file.tell())
     reduction.dump = counted
-    context = torch.multiprocessing.get_context("spawn")
+    context = worker_context()
     here, there = context.Pipe()
     block = SharedBlock(3)
     block.array[:] = 1, 2, 3
@@ -52,3 +55,83 @@ def test_a_new_process_gets_the_content_itself(tmp_path: Path) -> None:
 def test_it_goes_nowhere_else() -> None:
     with pytest.raises(TypeError, match="when they are started"):
         reduction.ForkingPickler.dumps(Parcel(1))
+
+
+WORKERS = """
+import os, sys, time
+from bmla.store.processes import begin, worker_context
+
+def look(pipe, environment):
+    known = "bmla.store.processes" in sys.modules and "fractions" in sys.modules
+    begin(environment)
+    pipe.send((os.getpid(), os.getppid(), known, os.environ.get("LATE"), os.environ.get("EARLY")))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = worker_context("fractions")
+    here, there = context.Pipe()
+    os.environ["EARLY"] = "1"
+    for _ in range(2):
+        process = context.Process(target=look, args=(there, dict(os.environ)))
+        process.start()
+        assert here.poll(60)
+        print(context.get_start_method(), os.getpid(), *here.recv(), flush=True)
+        os.environ["LATE"] = "2"
+        os.environ.pop("EARLY", None)
+    time.sleep(600)
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+
+
+def started(folder: Path, **environment: str) -> tuple["subprocess.Popen[str]", list[list[str]]]:
+    """A process with two workers, and what it told of each."""
+    (folder / "script.py").write_text(WORKERS)
+    process = subprocess.Popen(
+        [sys.executable, folder / "script.py"], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    assert process.stdout is not None
+    with process.stdout as told:
+        return process, [told.readline().split() for _ in range(2)]
+
+
+def ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"  # nobody has asked for its exit code yet
+
+
+@linux
+def test_workers_are_forked_from_one_process_with_the_environment_of_their_start(tmp_path: Path) -> None:
+    process, (first, second) = started(tmp_path)
+    process.kill()
+    process.wait()
+    method, main, worker, parent, known, late, early = first
+    assert (method, known, late, early) == ("forkserver", "True", "None", "1")
+    assert parent != main
+    assert second[3] == parent
+    assert second[2] != worker
+    assert second[4:] == ["True", "2", "None"]
+
+
+@linux
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    process, workers = started(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 60
+    while not all(ended(int(worker[2])) for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@linux
+def test_where_no_socket_can_be_made_each_starts_anew(tmp_path: Path) -> None:
+    """The name of a socket has 107 bytes at most; some clusters' folders for temporary files alone are longer."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    process, workers = started(tmp_path, TMPDIR=str(folder))
+    process.kill()
+    process.wait()
+    assert [(w[0], w[3] == w[1]) for w in workers] == [("spawn", True)] * 2
