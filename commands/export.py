@@ -41,7 +41,7 @@ def export(run_folder: Path, kinds: tuple[str, ...], out: Path | None, as_json: 
 
     run = load_run(run_folder)
     folder = out or run.path.with_name(f"{run.name}-export")
-    files = [work(run, kind, folder) for kind in dict.fromkeys(kinds)]
+    files = work(run, tuple(dict.fromkeys(kinds)), folder)
     others = {
         "README.md": model_card(run, files),
         "classes.json": json.dumps({"classes": list(run.classes)}, ensure_ascii=False, indent=2) + "\n",

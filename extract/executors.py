@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..store.errors import BmlaError, WorkerDied
-from ..store.processes import POLL_S, begin, parcel, worker_context
+from ..store.processes import POLL_S, begin, end_with_parent, parcel, worker_context
 from .feeding import AHEAD, run_fed
 from .pipeline import Done, Task, run_shard
 from .threads import one_thread, with_one_thread
@@ -59,7 +59,9 @@ def run_on_gpus(
     if len(devices) == 1:
         yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
         return
-    context = worker_context(*modules_of(config))
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # no GPU works in a process forked from one that has but asked for it
     servers = []
     try:
         for device in devices:
@@ -75,7 +77,7 @@ class Server:
 
     def __init__(self, context: Any, config: ToolConfig, root: Path, feeders: int):
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(config, root, feeders, theirs, dict(os.environ)))
+        self.process = context.Process(target=_serve, args=(config, root, feeders, theirs))
         self.process.start()
         theirs.close()  # or its end would not be seen here
         self.working = True
@@ -117,9 +119,9 @@ def exchange(tasks: Iterator[Task], servers: list[Server], advance: Callable[[in
                 raise answer
 
 
-def _serve(config: ToolConfig, root: Path, feeders: int, pipe: Any, environment: Mapping[str, str]) -> None:
+def _serve(config: ToolConfig, root: Path, feeders: int, pipe: Any) -> None:
     """A device's process. A thread takes the tasks in, so that neither side waits for the other to read."""
-    begin(environment)
+    end_with_parent()
     tasks: SimpleQueue[Task | None] = SimpleQueue()
 
     def receive() -> None:

@@ -83,20 +83,20 @@ class Plain(nn.Module):
         return tuple(value for value in named.values() if value is not None)
 
 
-def export(run: Run, kind: str, folder: Path) -> Exported:
-    """Writes the model of a run, and proves it.
+def export(run: Run, kinds: Sequence[str], folder: Path) -> list[Exported]:
+    """Writes the model of a run, and proves each file.
 
     Args:
-        kind: of FORMATS.
-        folder: where the file goes; made where it is not there.
+        kinds: of FORMATS.
+        folder: where the files go; made where it is not there.
 
     Raises:
         UsageError: no such format.
         NotExported: a library is missing, or what was written answers otherwise.
         RunDamaged: the run's weights can't be used.
     """
-    if kind not in FORMATS:
-        raise UsageError(f'no format "{kind}"; known: {", ".join(FORMATS)}')
+    if unknown := [kind for kind in kinds if kind not in FORMATS]:
+        raise UsageError(f'no format "{unknown[0]}"; known: {", ".join(FORMATS)}')
     streams = run.document["features"]["streams"]
     inputs = {m: input_of(streams[m]) for m in takes(run.config.model)}
     about = {
@@ -105,7 +105,7 @@ def export(run: Run, kind: str, folder: Path) -> Exported:
         "classes": list(run.classes),
         "streams": {m: {k: streams[m][k] for k in ("name", "digest", "rate_hz")} for m in inputs},
     }
-    return write(run.model(), inputs, kind, folder / FORMATS[kind], {"bmla": json.dumps(about, ensure_ascii=False)})
+    return write(run.model(), inputs, kinds, folder, {"bmla": json.dumps(about, ensure_ascii=False)})
 
 
 def write_beside(folder: Path, texts: Mapping[str, str]) -> None:
@@ -117,22 +117,36 @@ def write_beside(folder: Path, texts: Mapping[str, str]) -> None:
         raise NotExported(f"{folder}: cannot write here: {error.strerror or error}") from error
 
 
-def write(model: FusionModel, inputs: Mapping[str, Input], kind: str, path: Path, about: Mapping[str, str]) -> Exported:
-    """As `export`, of a model. about: texts that the file is to hold."""
+def write(
+    model: FusionModel, inputs: Mapping[str, Input], kinds: Sequence[str], folder: Path, about: Mapping[str, str]
+) -> list[Exported]:
+    """As `export`, of a model, whose graph is traced once for all formats. about: texts that each file is to hold."""
     plain = Plain(model, tuple(inputs)).eval()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NotExported(f"{path.parent}: cannot write here: {error.strerror or error}") from error
+        raise NotExported(f"{folder}: cannot write here: {error.strerror or error}") from error
     with quiet():
         program = traced(plain, inputs)
-        if kind == "torch":
-            torch.export.save(program, str(path), extra_files=dict(about))
-            call = torch_call(path)
-        else:
-            write_onnx(program, plain, path, about)
-            call = onnx_call(path)
-        difference = compare(plain, inputs, call)
+        return [written(program, plain, inputs, kind, folder / FORMATS[kind], about) for kind in kinds]
+
+
+def written(
+    program: torch.export.ExportedProgram,
+    plain: Plain,
+    inputs: Mapping[str, Input],
+    kind: str,
+    path: Path,
+    about: Mapping[str, str],
+) -> Exported:
+    """One format; kept if it answers as the model does."""
+    if kind == "torch":
+        torch.export.save(program, str(path), extra_files=dict(about))
+        call = torch_call(path)
+    else:
+        write_onnx(program, plain, path, about)
+        call = onnx_call(path)
+    difference = compare(plain, inputs, call)
     if not difference <= TOLERANCE:
         path.unlink()
         raise NotExported(
@@ -171,11 +185,11 @@ def write_onnx(program: torch.export.ExportedProgram, plain: Plain, path: Path, 
         raise NotExported(f"the format onnx needs onnxscript: {INSTALL}") from error
     import onnx
 
-    written = torch.onnx.export(
+    exported = torch.onnx.export(
         program, dynamo=True, verbose=False, input_names=list(plain.inputs), output_names=list(plain.outputs)
     )
-    assert written is not None
-    model = written.model_proto
+    assert exported is not None
+    model = exported.model_proto
     name_axes(model.graph, plain.inputs)
     onnx.helper.set_model_props(model, dict(about))
     onnx.checker.check_model(model)
