@@ -80,6 +80,13 @@ SETTINGS = (
         metavar="ALPHA",
         help="Mix training clips.  [default: 0.4 with front ends, bgru; else 0]",
     ),
+    click.option(
+        "--noise-share",
+        type=float,
+        metavar="X",
+        help="Share of the training clips whose sound has the noise of --augment, and as many whose sight, up to 0.5.  "
+        "[default: 1/2 models of one modality, 1/3 of both]",
+    ),
     click.option("--probe-width", type=int, metavar="N", help="What the probe projects to.  [default: 256]"),
     click.option(
         "--probe-mean",

@@ -58,4 +58,6 @@ def canonical(config: RunConfig) -> RunConfig:
         values[field] = tuple(sorted({name for name in names if name.partition("@")[0] in seen}))
     if values["gate_augment"] == values["augment"]:
         values["gate_augment"] = ()
+    if not values["augment"]:
+        values["noise_share"] = default.noise_share
     return replace(config, **values)

@@ -59,6 +59,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "patience": (0, 100_000),
     "label_smoothing": (0, 0.99),
     "modality_dropout": (0, 1),
+    "noise_share": (0, 0.5),
     "holdout": (0, 0.9),
     "pmr_momentum": (0, 1),
     "pmr_entropy_epochs": (0, 100_000),

@@ -212,7 +212,7 @@ def shuffled(learner: Learner, order: torch.Generator) -> list[Draw]:
     """A task's batches of an epoch: every training clip once, with noise that is drawn anew, as often as its balance method asks."""
     clips, config = learner.clips.train, learner.config
     index = torch.from_numpy(clips)[torch.randperm(len(clips), generator=order)]
-    versions = noise(len(index), learner.features, config.augment, order)
+    versions = noise(len(index), learner.features, config.augment, order, config.noise_share)
     parts = torch.arange(len(index)).split(config.batch_size)
     draws = [Draw(index[part], {m: v[part] for m, v in versions.items()}) for part in parts]
     return [draw for draw in draws for _ in range(learner.balance.turns)]

@@ -7,20 +7,32 @@ import torch
 from torch import Tensor
 
 from .data import Features
+from .models.base import MODALITIES
 
 DEV_NOISE_SEED = 0  # not the run's seed: all runs of a sweep are judged on the same copies
 
 
-def noise(clips: int, features: Features, augment: Sequence[str], generator: torch.Generator) -> dict[str, Tensor]:
+def noise(
+    clips: int, features: Features, augment: Sequence[str], generator: torch.Generator, share: float = 0.0
+) -> dict[str, Tensor]:
     """Versions for a `Draw`, by modality. No clip has noise in both of its modalities: there is always one to rely on.
 
-    Nothing, sound or sight is spoilt, each as often; each noise of a modality as often.
+    Args:
+        share: of the clips, have noise in their sound, and as many in their sight, where `augment` has some; 0: nothing and each
+            modality that has noise as often. Of one modality each noise as often.
     """
     counts = {m: len(v.streams) - 1 for m, v in features.versions(augment).items() if len(v.streams) > 1}
-    spoilt = torch.randint(len(counts) + 1, (clips,), generator=generator) if counts else None
+    if not counts:
+        return {}
+    if share:
+        spoilt = (torch.rand(clips, generator=generator) / share).long()  # 0: sound, 1: sight, more: nothing
+        numbers = {m: MODALITIES.index(m) for m in counts}
+    else:
+        spoilt = torch.randint(len(counts) + 1, (clips,), generator=generator)
+        numbers = {m: number for number, m in enumerate(counts, 1)}
     return {
-        modality: torch.randint(1, count + 1, (clips,), generator=generator) * (spoilt == number)
-        for number, (modality, count) in enumerate(counts.items(), 1)
+        modality: torch.randint(1, count + 1, (clips,), generator=generator) * (spoilt == numbers[modality])
+        for modality, count in counts.items()
     }
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from bmla.fuse.balance.base import Balance
 from bmla.fuse.config import RunConfig
 from bmla.fuse.data import Features, features_from_store
+from bmla.fuse.epochs import shuffled
 from bmla.fuse.learner import inverse_frequency
 from bmla.fuse.models.kinds import VECTORS
 from bmla.fuse.models.single import SingleModality
@@ -254,6 +256,36 @@ def test_nothing_sound_or_sight_is_spoilt_each_as_often_and_never_both(make_feat
     assert set(only) == {"audio"}
     assert float((only["audio"] == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
     assert noise(5, features, (), torch.Generator()) == {}
+
+
+def test_a_share_of_noise_is_that_of_each_modality_whatever_else_is_seen(make_features: Make) -> None:
+    features = make_features(noises=dict.fromkeys(NOISES, 1.0))
+    for share in (0.05, 1 / 3, 0.5):
+        for names in (NOISES, NOISES[:2], NOISES[2:]):
+            drawn = noise(30_000, features, names, torch.Generator().manual_seed(0), share)
+            assert set(drawn) == {name.partition(".")[0] for name in names}
+            for spoilt in drawn.values():
+                assert float((spoilt > 0).float().mean()) == pytest.approx(share, abs=0.01)
+            assert not torch.stack([v > 0 for v in drawn.values()]).all(0).any() or len(drawn) == 1
+            if "audio" in drawn:
+                assert float((drawn["audio"] == 1).float().mean()) == pytest.approx(share / 2, abs=0.01)
+    assert noise(5, features, (), torch.Generator(), 0.5) == {}
+
+
+def test_training_has_as_much_noise_as_it_is_told(tiny: Tiny, make_features: Make) -> None:
+    features = make_features(noises=dict.fromkeys(NOISES, 1.0))
+    for share, expected in ((0.0, 1 / 2), (0.1, 0.1)):
+        config = tiny("transformer-ao", augment=NOISES[:2], noise_share=share)
+        assert config.noise_share == share
+        learner = SimpleNamespace(
+            clips=SimpleNamespace(train=np.zeros(20_000, np.int64)), config=config, features=features,
+            balance=SimpleNamespace(turns=1),
+        )  # fmt: skip
+        drawn = torch.cat([d.versions["audio"] for d in shuffled(learner, torch.Generator().manual_seed(0))])
+        assert float((drawn > 0).float().mean()) == pytest.approx(expected, abs=0.01)
+    assert tiny("transformer-ao", augment=(), noise_share=0.1).noise_share == 0  # it would be the same training
+    with pytest.raises(UsageError, match=r"noise share is 0\.6, expected 0 to 0\.5"):
+        tiny("transformer-ao", augment=NOISES[:2], noise_share=0.6)
 
 
 def test_training_sees_the_noise_and_dev_is_judged_with_and_without(tiny: Tiny, make_features: Make) -> None:
