@@ -85,7 +85,7 @@ SETTINGS = (
         type=float,
         metavar="X",
         help="Share of the training clips whose sound has the noise of --augment, and as many whose sight, up to 0.5.  "
-        "[default: 1/2 models of one modality, 1/3 of both]",
+        "[default: 1/3]",
     ),
     click.option("--probe-width", type=int, metavar="N", help="What the probe projects to.  [default: 256]"),
     click.option(

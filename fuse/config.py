@@ -65,8 +65,8 @@ class RunConfig:
         balance: a name of `balance/table.py`.
         modality_dropout: the share of the training clips with both modalities of which one, by turns either, is hidden.
         augment: noise variants of the streams; every training clip is drawn from the clean stream or one of these, each time anew.
-        noise_share: of the training clips have noise in their sound, and as many in their sight; 0: nothing and each modality that
-            has noise as often, so half of the clips for a model of one modality, a third each for one of both.
+        noise_share: of the training clips have noise in their sound, and as many in their sight. 0, as before there was this setting:
+            nothing and each modality that has noise as often, so half of the clips of a model of one modality.
         holdout: this share of the training clips, in whole groups, trains nothing: a balance method judges by it. Those that a run
             starts from leave out the same clips.
         ogm_alpha: how strongly OGM slows the modality that is ahead (Peng et al., 2022, use .1 on VGGSound, .8 on CREMA-D).
