@@ -124,7 +124,7 @@ def plain_name(config: RunConfig) -> str:
 def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], full: bool) -> Label:
     """The label with the fields in which a setting's namesakes differ."""
     mine, all_of_them = facts(setting), [facts(s) for s in namesakes]
-    differing = [name for name in mine if any(other[name] != mine[name] for other in all_of_them)]
+    differing = [name for name in mine if any(other.get(name, mine[name]) != mine[name] for other in all_of_them)]
     if not differing:
         return label
     details = ", ".join(detail(name, mine[name], full) for name in differing)
@@ -132,8 +132,10 @@ def with_details(setting: Setting, label: Label, namesakes: Sequence[Setting], f
 
 
 def facts(setting: Setting) -> dict[str, Any]:
-    told = [name for name in NAMED if name != "ratio" or setting.ratio is not None]
-    fields = {k: v for k, v in setting.config.to_dict().items() if k not in (*told, "seed", "fold")}
+    untold = {name for name in NAMED if name != "ratio" or setting.ratio is not None} | {"seed", "fold"}
+    if not setting.config.augment:
+        untold.add("noise_share")
+    fields = {k: v for k, v in setting.config.to_dict().items() if k not in untold}
     return {**fields, DIGEST: setting.digest}
 
 

@@ -35,6 +35,15 @@ def test_settings_that_would_share_a_name_tell_the_fields_that_differ(made_up: M
         "transformer [lr 0.0001, augment mask=0.4 white=0] 1:1",
         "transformer [lr 0.001, augment mask=0.4 white=0] 1:1",
     ]
+    shares = [
+        run_config("transformer", audio="audio.logspec", visual="mouth.dct", augment=augment, noise_share=share)
+        for augment, share in (((), None), (noises, 0.1), (noises, None))
+    ]
+    assert names(*(made_up(c, [True, False]) for c in shares)) == [
+        "transformer [no augment] 1:1",
+        "transformer [augment mask=0.4 white=0, noise share 0.1] 1:1",
+        "transformer [augment mask=0.4 white=0, noise share 0.333333] 1:1",
+    ]
 
 
 def test_many_noises_are_counted_unless_that_hides_a_difference(made_up: MadeUp) -> None:
