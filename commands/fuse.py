@@ -1,5 +1,6 @@
 """`bmla fuse`: a feature store -> trained fusion models, their scores and a report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ from .training import (
 
 if TYPE_CHECKING:
     from ..fuse.condition import Condition
+    from ..fuse.config import RunConfig
     from ..fuse.data import Features
     from ..fuse.run import Run
     from ..fuse.summary import Summary
@@ -169,7 +171,7 @@ def fuse(
     keep_words(
         folder,
         click.get_current_context(),
-        {"store": str(find_store(store_path)), "features": features.digest, **streams},
+        {"store": str(find_store(store_path)), "features": features.digest, **streams, **share_of_noise(configs)},
     )
     if not quiet:
         told = (*remarks(streams, features, configs), *leak_remarks(configs, features))
@@ -182,6 +184,12 @@ def fuse(
         show_json(summary, features, report) if as_json else show_table(summary, report)
     if failure:
         raise failure
+
+
+def share_of_noise(configs: "Sequence[RunConfig]") -> dict[str, str]:
+    """For the sweep's file, also where nobody said it: files without it are of sweeps from before there was this setting."""
+    shares = {str(config.noise_share) for config in configs if config.augment}
+    return {"noise-share": share for share in shares}  # noqa: B035 - all have the same, or none has noise
 
 
 def conclude(

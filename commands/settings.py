@@ -84,8 +84,8 @@ SETTINGS = (
         "--noise-share",
         type=float,
         metavar="X",
-        help="Share of the training clips whose sound has the noise of --augment, and as many whose sight, up to 0.5.  "
-        "[default: 1/3]",
+        help="Trained with noise: the share of the clips whose sound has it, and as many whose sight, up to 0.5. 0: a third each, "
+        "but half for a model of one modality.  [default: 1/3]",
     ),
     click.option("--probe-width", type=int, metavar="N", help="What the probe projects to.  [default: 256]"),
     click.option(

@@ -143,6 +143,8 @@ def read_words(path: Path, ctx: click.Context) -> Words:
             option.type_cast_value(ctx, words[str(option.name)])
         except click.BadParameter as error:
             raise UsageError(f"{where}: {key}: {error.message.rstrip('.')}") from error
+    if "digest" in words and "noise_share" not in words and {*words.get("augmentations", ())} - {"none"}:
+        words["noise_share"] = "0"  # of a sweep from before there was this setting; a person's file has no digest
     return words
 
 

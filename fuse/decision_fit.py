@@ -23,7 +23,7 @@ from .models.reliability import RELIABILITIES, Reliability
 from .noise import noise
 from .predictions import BATCH_CLIPS
 
-COPIES = 8  # of each clip: one clean, the others with noise as it is drawn in training
+COPIES = 8  # of each clip: one clean, the others with noise as on the copies that dev is judged by
 NOISE_SEED = 5
 ROUNDS = 150  # of L-BFGS; it ends by itself long before
 # Of the sum of squares; the inputs are standardised. The 2 d pooled features are many for a few hundred clips.

@@ -39,7 +39,10 @@ def noise(
 def with_noisy_copies(
     clips: np.ndarray, features: Features, augment: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Tensor]]:
-    """Clips and versions for `predictions.predict`: every clip clean, and once more as training draws it, the same in every epoch."""
+    """Clips and versions for `predictions.predict`: every clip clean, and once more with nothing, sound or sight spoilt, each as often.
+
+    They are the same in every epoch and for every share of noise in training: runs of one sweep are judged by the same.
+    """
     if not augment:
         return clips, {}
     drawn = noise(len(clips), features, augment, torch.Generator().manual_seed(DEV_NOISE_SEED))

@@ -45,12 +45,13 @@ def run_parallel(
     Raises:
         WorkerDied: the finished runs are kept.
     """
-    context = worker_context("torch._dynamo")  # which the first optimiser of a process imports, 3 s
+    sent = replace(task, progress=Progress())
+    context = worker_context("torch._dynamo", given=sent)  # which the first optimiser of a process imports, 3 s
     events = context.Queue()
     failed = dict(before or {})
     waiting = {config: prerequisites(config) for config in configs}
     running: dict[Future[Path], RunConfig] = {}
-    arguments = (parcel(replace(task, progress=Progress())), events, threads, dict(os.environ))
+    arguments = (parcel(sent), events, threads, dict(os.environ))
     with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
         try:
             while waiting or running:

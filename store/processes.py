@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from multiprocessing import connection, forkserver
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import connection, context, forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,23 +17,27 @@ import numpy as np
 from .reading.memory import SharedBlock
 
 POLL_S = 0.2  # of whoever waits for workers
+MOST_FILES = 200  # open ones that a forked process can be given: 253 on Linux, of which some are for itself
 
 
-def worker_context(*more: str) -> BaseContext:
+def worker_context(*more: str, given: Any = None) -> BaseContext:
     """How workers are started: each is forked from one process that has imported what this one has of bmla, and did nothing else.
 
     So the imports, seconds of a core each time, are paid once for all workers, and their memory is shared. A process that computes
     can't be forked itself: forks and threads of torch do not go together. Where there is no such way, each worker starts anew:
-    macOS, whose libraries do not survive a fork, and folders for temporary files whose names are too long for a socket.
+    macOS, whose libraries do not survive a fork, folders for temporary files whose names are too long for a socket, and workers that
+    are given too many open files.
 
     Args:
         more: names of modules that workers will import besides.
+        given: what each will be given as an argument.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and open_files(given) <= MOST_FILES:
         ours = sorted(name for name in sys.modules if name.startswith("bmla."))
         forkserver.set_forkserver_preload([*ours, *more])
         try:
-            forkserver.ensure_running()
+            with our_path():
+                forkserver.ensure_running()
         except OSError:
             pass
         else:
@@ -39,8 +45,55 @@ def worker_context(*more: str) -> BaseContext:
     return multiprocessing.get_context("spawn")
 
 
+@contextmanager
+def our_path() -> Iterator[None]:
+    """A process started inside looks for modules where this one does; Python 3.11's server would, first, in the working directory."""
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path if os.pathsep not in place)
+    wanted = {"PYTHONPATH": places, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Counted:
+    """In the place of a process that is being started: counts the open files that it would be given."""
+
+    def __init__(self) -> None:
+        self.files = 0
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.files += 1
+        return fd
+
+    def DupFd(self, fd: int) -> int:  # noqa: N802 - the name that multiprocessing asks for
+        return fd
+
+
+def open_files(content: Any) -> int:
+    """How many open files (shared memory, tensors) something takes along to a new process."""
+    counted = Counted()
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(counted)  # type: ignore[arg-type] - all that is asked of it
+    try:
+        ForkingPickler.dumps(content)
+    finally:
+        context.set_spawning_popen(before)
+    return counted.files
+
+
 def begin(environment: Mapping[str, str]) -> None:
-    """What a worker does first: takes over the environment of its parent, as that is now, and ends when it ends."""
+    """What a worker does first: takes over the environment of its parent, and ends when it ends.
+
+    What was imported before that, the main script and the modules of a worker's arguments included, has seen the environment of the
+    first workers of its parent; niceness, file mode mask, affinity and limits stay those.
+    """
     os.environ.clear()
     os.environ.update(environment)
     end_with_parent()

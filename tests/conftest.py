@@ -1,6 +1,7 @@
 """What tests of several parts need."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import forkserver
 
 import pytest
@@ -9,7 +10,8 @@ from bmla.store.place import REMOTE
 
 # One process from which the workers of all tests are forked; see `worker_context`, which would have it import less.
 forkserver.set_forkserver_preload(["bmla.extract.executors", "bmla.fuse.workers", "torchvision.ops", "torch._dynamo"])
-forkserver.ensure_running()
+with suppress(OSError):  # where the folder for temporary files has too long a name
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")

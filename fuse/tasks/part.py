@@ -11,7 +11,14 @@ from ..data import Features
 from ..learner import clips_of, set_apart
 from .share import check_model
 
-OWN_SETTINGS = ("audio", "visual", "augment", "gate_augment", "tasks")  # all others are the same for every task
+OWN_SETTINGS = (
+    "audio",
+    "visual",
+    "augment",
+    "gate_augment",
+    "noise_share",
+    "tasks",
+)  # all others are the same for every task
 
 
 @dataclass(frozen=True)

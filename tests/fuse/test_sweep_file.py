@@ -124,6 +124,22 @@ def test_a_sweep_is_extended_by_the_values_of_its_axes(tiny_store: Path) -> None
     assert "sweep: 12 runs of 2 balance methods, 2 ratios, 3 seeds; 6 of 12 done already" in result.stderr
 
 
+def test_a_sweep_from_before_shares_of_noise_is_extended_with_as_much_noise_as_it_had(noisy_store: Path) -> None:
+    words = "model: transformer-ao\naugment: audio.logspec@*\n"
+    first = call("--sweep", sweep(words, noisy_store), "--noise-share", "0", "--out", "r", "--quiet")
+    assert first.exit_code == 0, first.output
+    kept = Path("r", NAME).read_text()
+    assert "noise-share: '0.0'\n" in kept
+    Path("r", NAME).write_text(kept.replace("noise-share: '0.0'\n", ""))
+    result = call("--add", "r", "--seed", "1", "--workers", "1")
+    assert "sweep: 2 runs of 2 seeds; 1 of 2 done already" in result.stderr
+    assert {load_run(p.parent).config.noise_share for p in Path("r").glob("*/config.json")} == {0.0}
+    today = call("--sweep", sweep(words, noisy_store), "--out", "today", "--quiet")
+    assert today.exit_code == 0, today.output
+    assert "noise-share: '0.3333333333333333'\n" in Path("today", NAME).read_text()
+    assert "1 of 1 done already" in call("--sweep", f"today/{NAME}", "--out", "today").stderr
+
+
 def test_words_that_say_nothing_are_not_kept(tiny_store: Path) -> None:
     """An empty value could not be read back."""
     file = sweep("model: transformer\n", tiny_store)

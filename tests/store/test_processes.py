@@ -9,8 +9,11 @@ from multiprocessing import reduction
 from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing
 
-from bmla.store.processes import Parcel
+from bmla.store.processes import Parcel, open_files, worker_context
+from bmla.store.reading.memory import SharedBlock
 
 SCRIPT = """
 from multiprocessing import reduction
@@ -83,11 +86,17 @@ if __name__ == "__main__":
 linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 
 
-def started(folder: Path, **environment: str) -> tuple["subprocess.Popen[str]", list[list[str]]]:
+def started(
+    folder: Path, cwd: Path | None = None, **environment: str
+) -> tuple["subprocess.Popen[str]", list[list[str]]]:
     """A process with two workers, and what it told of each."""
     (folder / "script.py").write_text(WORKERS)
     process = subprocess.Popen(
-        [sys.executable, folder / "script.py"], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        [sys.executable, folder / "script.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
     )
     assert process.stdout is not None
     with process.stdout as told:
@@ -113,6 +122,28 @@ def test_workers_are_forked_from_one_process_with_the_environment_of_their_start
     assert second[3] == parent
     assert second[2] != worker
     assert second[4:] == ["True", "2", "None"]
+
+
+@linux
+def test_workers_import_what_their_parent_does_and_not_what_lies_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "fractions.py").write_text("raise SystemExit('of the working directory')")
+    process, workers = started(tmp_path, tmp_path / "here")
+    process.kill()
+    process.wait()
+    assert [(w[0], w[4]) for w in workers] == [("forkserver", "True")] * 2
+
+
+@linux
+def test_workers_that_are_given_more_files_than_a_fork_can_be_start_anew() -> None:
+    def methods(count: int) -> tuple[int, str]:
+        given = [SharedBlock(1) for _ in range(count)]
+        return open_files(given), worker_context(given=given).get_start_method()
+
+    assert methods(200) == (200, "forkserver")
+    assert methods(300) == (300, "spawn")
+    tensors = [torch.ones(2) for _ in range(3)]
+    assert open_files(tensors) == 3
 
 
 @linux

@@ -22,7 +22,7 @@ from bmla.fuse.models.balancemla import BalanceMLA
 from bmla.fuse.models.single import SingleModality
 from bmla.fuse.predictions import predict
 from bmla.fuse.standing import Diverged
-from bmla.fuse.tasks.part import Part
+from bmla.fuse.tasks.part import Part, check_parts
 from bmla.fuse.tasks.share import share
 from bmla.fuse.tasks.train import train_together
 from bmla.fuse.training import Trained, train
@@ -43,6 +43,13 @@ def assert_same(a: Sequence[Trained], b: Sequence[Trained]) -> None:
     assert [t.best for t in a] == [t.best for t in b]
     for (name, x), y in zip(state(a).items(), state(b).values(), strict=True):
         assert torch.equal(x, y), name
+
+
+def test_how_much_noise_a_task_has_is_its_own(parts: Parts) -> None:
+    """As that it has some: a task without has no share of it."""
+    noisy, plain = parts(augment=NOISES)[0], parts()[1]
+    assert noisy.config.noise_share != plain.config.noise_share
+    check_parts([noisy, plain])
 
 
 @pytest.mark.parametrize("wishes", [
