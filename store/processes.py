@@ -80,7 +80,7 @@ def open_files(content: Any) -> int:
     """How many open files (shared memory, tensors) something takes along to a new process."""
     counted = Counted()
     before = context.get_spawning_popen()
-    context.set_spawning_popen(counted)  # type: ignore[arg-type] - all that is asked of it
+    context.set_spawning_popen(cast(Any, counted))  # it has all that is asked of one
     try:
         ForkingPickler.dumps(content)
     finally:
