@@ -59,9 +59,8 @@ def run_on_gpus(
     if len(devices) == 1:
         yield from run_fed(tasks, Tools(replace(config, device=devices[0])), root, advance, share)
         return
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # no GPU works in a process forked from one that has but asked for it
+    # No GPU works in a process that is forked from one that has but asked for it.
+    context = multiprocessing.get_context("spawn")
     servers = []
     try:
         for device in devices:

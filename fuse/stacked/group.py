@@ -34,17 +34,8 @@ OTHERS = {  # why some do not
 OWN = {
     *("seed", "ratio", "ratio_mode", "dropout", "pretrain_epochs", "pretrain_lr", "epochs", "lr", "finetune_epochs"),
     *("finetune_lr", "weight_decay", "clip_norm", "lambda_audio", "lambda_visual", "lr_scale_audio", "lr_scale_visual"),
-    *(
-        "class_weights",
-        "label_smoothing",
-        "warmup_steps",
-        "patience",
-        "modality_dropout",
-        "augment",
-        "gate_augment",
-        "noise_share",
-    ),
-    *("holdout", "folds", "fold", "fold_by"),
+    *("class_weights", "label_smoothing", "warmup_steps", "patience", "modality_dropout", "augment", "gate_augment"),
+    *("noise_share", "holdout", "folds", "fold", "fold_by"),
     *(name for method in BALANCE_METHODS.values() for name in method.reads),
 }
 # What runs must share besides for their epochs to be taken in one go; see `whole.py`.

@@ -11,14 +11,8 @@ from ..data import Features
 from ..learner import clips_of, set_apart
 from .share import check_model
 
-OWN_SETTINGS = (
-    "audio",
-    "visual",
-    "augment",
-    "gate_augment",
-    "noise_share",
-    "tasks",
-)  # all others are the same for every task
+# All others are the same for every task.
+OWN_SETTINGS = ("audio", "visual", "augment", "gate_augment", "noise_share", "tasks")
 
 
 @dataclass(frozen=True)

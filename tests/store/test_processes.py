@@ -16,6 +16,7 @@ from bmla.store.processes import Parcel, open_files, worker_context
 from bmla.store.reading.memory import SharedBlock
 
 SCRIPT = """
+import sys
 from multiprocessing import reduction
 import numpy as np, torch, torch.multiprocessing
 from bmla.store.processes import Parcel, worker_context
@@ -31,7 +32,7 @@ if __name__ == "__main__":
         dump(obj, file, *rest)
         sent.append(file.tell())
     reduction.dump = counted
-    context = worker_context()
+    context = worker_context() if sys.argv[1] == "forked" else torch.multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     block = SharedBlock(3)
     block.array[:] = 1, 2, 3
@@ -48,10 +49,11 @@ if __name__ == "__main__":
 """
 
 
-def test_a_new_process_gets_the_content_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["forked", "anew"])
+def test_a_new_process_gets_the_content_itself(how: str, tmp_path: Path) -> None:
     """Also what may only travel to a process that is being started, such as shared memory; and little goes through the pipe."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, tmp_path / "script.py", how], capture_output=True, text=True, timeout=120)
     assert done.stdout == "well\n", done.stderr
 
 
