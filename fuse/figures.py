@@ -38,6 +38,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 10,
+    "figure.dpi": DPI,
     "figure.facecolor": "white",
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
@@ -63,7 +64,13 @@ def drawing() -> Iterator[None]:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """The bytes of an "svg" or "png": the same figure gives the same bytes."""
+    """The bytes of an "svg" or "png": the same figure gives the same bytes.
+
+    It is laid out once for all kinds: measuring the text takes longer than drawing it.
+    """
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
     buffer = BytesIO()
     figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return buffer.getvalue()
