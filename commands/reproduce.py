@@ -146,7 +146,8 @@ def conclude(name: str, found: "Outcome", dataset: str, task: str, folder: Path,
 
     with drawing():
         figure = draw_outcome(found, dataset, task)
-        pictures = {kind: render(figure, kind) for kind in ("png", "svg")}
+        kinds = ("png", "svg")
+        pictures = dict(zip(kinds, render(figure, *kinds), strict=True))
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for kind, content in pictures.items():

@@ -30,6 +30,7 @@ WIDTH_IN = 8.0
 DPI = 110
 NUMBERED_CLASSES = 20  # up to here, every cell of the confusion matrix shows its count
 NAMED_CLASSES = 60  # up to here, every class is named at the axes
+LETTER = 0.7  # the width of a letter over its size, roughly
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#888888",
@@ -63,16 +64,19 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """The bytes of an "svg" or "png": the same figure gives the same bytes.
+def render(figure: Figure, *kinds: str) -> tuple[bytes, ...]:
+    """The bytes of an "svg", of a "png", or of both: the same figure gives the same bytes, whatever else is asked for.
 
-    It is laid out once for all kinds: measuring the text takes longer than drawing it.
+    It is laid out once, as measuring the text takes longer than drawing it; what is added afterwards has no place.
     """
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
+    return tuple(saved(figure, kind) for kind in kinds)
+
+
+def saved(figure: Figure, kind: str) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return buffer.getvalue()
 
 
@@ -227,10 +231,15 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """What is taken for what: (c, c) counts, rows are the truth; colour is the share of the row."""
     c = len(classes)
     side = float(np.clip(0.42 * c + 1.6, 4.0, WIDTH_IN))
-    figure, axes = canvas(side, width_in=side + 0.6)
+    few = c <= NAMED_CLASSES
+    names = [clip_text(name) for name in classes] if few else []
+    size = float(np.clip(300 / c, 5, 9))
+    longest_in = max(map(len, names), default=0) * LETTER * size / 72
+    upright = c * longest_in > side / 2  # side by side they would meet
+    room_in = max(0.0, longest_in - 0.6)  # for up to so much there is some
+    figure, axes = canvas(side + upright * room_in, width_in=side + 0.6 + room_in)
     total = confusion.sum(1, keepdims=True)
     share = np.divide(confusion, total, out=np.zeros(confusion.shape), where=total > 0)
-    few = c <= NAMED_CLASSES
     norm = PowerNorm(
         1.0 if few else 0.5, vmin=0, vmax=1
     )  # of hundreds of classes, the few confusions would be too pale
@@ -241,9 +250,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.set_xlabel("taken for" if few else "class taken for it, by its number")
     axes.set_ylabel("class" if few else "class, by its number")
     if few:
-        size = float(np.clip(300 / c, 5, 9))
-        names = [clip_text(name) for name in classes]
-        axes.set_xticks(range(c), names, rotation=90 if c > 6 else 0, fontsize=size)
+        axes.set_xticks(range(c), names, rotation=90 if upright else 0, fontsize=size)
         axes.set_yticks(range(c), names, fontsize=size)
     if c <= NUMBERED_CLASSES:
         for i, j in zip(*np.nonzero(confusion), strict=True):

@@ -91,7 +91,7 @@ def write_report(out: Path, summary: Summary, facts: Facts, provenance: Mapping[
     return path
 
 
-def draw(summary: Summary) -> dict[str, tuple[bytes, bytes]]:
+def draw(summary: Summary) -> dict[str, tuple[bytes, ...]]:
     """SVG and PNG bytes of every picture that this sweep has something to show in."""
     confusion = np.array(summary.best_run.scores["test"]["confusion"])
     weighted = summary.best_weighted_run
@@ -106,7 +106,7 @@ def draw(summary: Summary) -> dict[str, tuple[bytes, bytes]]:
             "alpha_noise": draw_alpha_noise(summary),
             "alpha": draw_alpha(weighted.scores["test"]["alpha_per_class"], weighted.classes) if weighted else None,
         }
-        return {name: (render(f, "svg"), render(f, "png")) for name, f in figures.items() if f is not None}
+        return {name: render(f, "svg", "png") for name, f in figures.items() if f is not None}
 
 
 def provenance_of(summary: Summary, facts: Facts, more: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,33 @@ def test_confusions_and_weights_can_be_drawn_for_any_number_of_classes(classes: 
     confusion = rng.integers(0, 3, size=(classes, classes))
     confusion[0] = 0  # a class without a test clip
     with drawing():
-        svg = render(draw_confusion(confusion, names), "svg")
+        (svg,) = render(draw_confusion(confusion, names), "svg")
+        (png,) = render(draw_confusion(confusion, names), "png")
+        assert render(draw_confusion(confusion, names), "svg", "png") == (svg, png)
         alpha = draw_alpha([None, *rng.random(classes - 1).tolist()], names)
         assert alpha is not None
-        assert len(render(alpha, "png")) > 1000
+        assert len(*render(alpha, "png")) > 1000
     assert len(svg) < 1_500_000
     assert draw_alpha([None] * classes, names) is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("neutral", "happiness", "sadness", "anger", "excitement", "frustration"),
+        ("W" * 200, "美" * 200, "short"),
+        tuple("W" * 30 + str(c) for c in range(60)),
+    ],
+)
+def test_a_confusion_matrix_has_room_for_the_names_of_its_classes(names: tuple[str, ...]) -> None:
+    with drawing():
+        figure = draw_confusion(np.eye(len(names)), names)
+        render(figure, "svg")
+        drawn = figure.get_tightbbox()
+        named = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(named))
+    width, height = figure.get_size_inches()
+    assert drawn.x0 >= 0
+    assert drawn.y0 >= 0
+    assert drawn.x1 <= width
+    assert drawn.y1 <= height

@@ -193,7 +193,7 @@ def test_every_kind_of_figure_is_drawn(name: str, made_up: Callable[..., Run]) -
     found = outcome(made, runs, conditions_of(made.experiment, list(under)), "exact" if under else "")
     with drawing():
         figure = draw_outcome(found, "lrw1000", "lip reading")
-        assert len(render(figure, "png")) > 5000
+        assert len(*render(figure, "png")) > 5000
     (axes,) = figure.axes
     of_what = {
         "fig1a": "lrw1000 (lip reading; the paper's: emotion)",
